@@ -1,0 +1,266 @@
+"""The lowest layer of the suite: what every package shares and nothing else.
+
+Transitions (the data an offline learner sees), counter-based random numbers, files that are written whole or
+not at all, and the check of hyperparameters. Needs torch, numpy and safetensors alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Philox",
+    "Transitions",
+    "__version__",
+    "atomic_path",
+    "checked_fields",
+    "load_tensors",
+    "reject",
+    "save_tensors",
+    "write_atomically",
+]
+
+
+def reject(field: str, expected: str, given: object, fix: str) -> NoReturn:
+    """Raise the suite's one form of a bad-input error: field, what was expected, what was given, the fix."""
+    raise ValueError(f"{field}: expected {expected}, got {given}. Fix: {fix}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transitions:
+    """What an offline learner learns from: N rows of one-step experience.
+
+    Arrays are float32 and C-contiguous; `terminal` alone stops bootstrapping (a time-out does not).
+
+    Attributes:
+        obs, next_obs: (N, obs_dim), raw, in the environment's units.
+        action: (N, action_dim), within [action_low, action_high].
+        reward: (N,).
+        terminal: (N,), 1.0 where the environment's own end was reached, else 0.0.
+        timeout: (N,), 1.0 on the last kept row of an episode that ended without a terminal, else 0.0.
+        action_low, action_high: (action_dim,).
+        name: what the rows are called in tables and checkpoints.
+
+    Raises:
+        ValueError: a field with the wrong shape, no rows, or a value that is not finite.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    next_obs: np.ndarray
+    terminal: np.ndarray
+    timeout: np.ndarray | None = None
+    action_low: np.ndarray | float = -1.0
+    action_high: np.ndarray | float = 1.0
+    name: str = "transitions"
+
+    def __post_init__(self) -> None:
+        def put(field: str, value: Any) -> None:
+            object.__setattr__(self, field, value)
+
+        rows = len(np.atleast_1d(self.obs))
+        if rows == 0:
+            reject("transitions.obs", "at least one row", "0 rows", "give a dataset with transitions")
+        for field in ("obs", "action", "reward", "next_obs", "terminal", "timeout"):
+            value = getattr(self, field)
+            if value is None:
+                value = np.zeros(rows, np.float32)
+            array = np.ascontiguousarray(value, dtype=np.float32)
+            rank = 2 if field in ("obs", "action", "next_obs") else 1
+            if array.ndim != rank or len(array) != rows:
+                wanted = f"shape ({rows}, dim)" if rank == 2 else f"shape ({rows},)"
+                reject(f"transitions.{field}", wanted, f"shape {array.shape}", "align all fields row by row")
+            if not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                reject(f"transitions.{field}", "finite numbers", f"a NaN or inf in row {row}", "drop or mend that row")
+            put(field, array)
+        if self.next_obs.shape != self.obs.shape:
+            reject("transitions.next_obs", f"shape {self.obs.shape}", f"shape {self.next_obs.shape}", "align it")
+        for field in ("action_low", "action_high"):
+            bound = np.asarray(getattr(self, field), np.float32)
+            put(field, np.ascontiguousarray(np.broadcast_to(bound, (self.action_dim,))))
+        if not (np.isfinite(self.action_low).all() and np.isfinite(self.action_high).all()):
+            reject("transitions.action_low/high", "finite bounds", "inf", "give the box of the action space")
+        if not np.all(self.action_low < self.action_high):
+            reject("transitions.action_low", "below action_high", f"{self.action_low}", "swap or mend the bounds")
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    @property
+    def obs_dim(self) -> int:
+        return int(self.obs.shape[1])
+
+    @property
+    def action_dim(self) -> int:
+        return int(self.action.shape[1])
+
+    def checksum(self) -> str:
+        """SHA-256 over all rows: two datasets with one checksum train to the same bits."""
+        digest = hashlib.sha256()
+        for field in ("obs", "action", "reward", "next_obs", "terminal", "timeout", "action_low", "action_high"):
+            array = np.ascontiguousarray(getattr(self, field))
+            digest.update(f"{field}{array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+
+_MASK = 0xFFFFFFFF
+
+
+class Philox:
+    """Philox 4x32-10 (Salmon et al., SC 2011) as a function of (seed, run, purpose, step, element).
+
+    The key is (seed, run), the counter (element, step, purpose), so run `i` draws the same numbers whichever
+    runs ride along and however many steps are drawn at once; there is no state to save. Written in int64
+    operations, because torch has no unsigned 32-bit multiply; the results are the published ones.
+
+    Args:
+        seed: 0 .. 2^32 - 1.
+        runs: the ids of the runs, one stream each, 0 .. 2^32 - 1.
+        device: where the numbers are made and stay.
+    """
+
+    def __init__(self, seed: int, runs: Sequence[int], device: torch.device | str = "cpu") -> None:
+        if not 0 <= seed <= _MASK:
+            reject("seed", "an integer from 0 to 2^32 - 1", seed, "choose another seed")
+        self.seed = seed
+        self.runs = torch.tensor(list(runs), dtype=torch.int64, device=device)
+
+    @staticmethod
+    def purpose(name: str) -> int:
+        """A 32-bit number for a name (CRC-32), so that streams never depend on the order of calls."""
+        return zlib.crc32(name.encode())
+
+    def words(self, purpose: str, first_step: int, steps: int, count: int) -> Tensor:
+        """(runs, steps, count) int64, each a uniform 32-bit word, for steps first_step .. first_step+steps-1."""
+        device = self.runs.device
+        blocks = -(-count // 4)
+        element = torch.arange(blocks, device=device)
+        step = torch.arange(first_step, first_step + steps, device=device).view(-1, 1)
+        shape = (len(self.runs), steps, blocks)
+        c0 = element.expand(shape)
+        c1, c2 = (step & _MASK).expand(shape), (step >> 32).expand(shape)
+        c3 = torch.full((1,), self.purpose(purpose), device=device).expand(shape)
+        k0 = torch.full((1, 1, 1), self.seed, device=device)
+        k1 = self.runs.view(-1, 1, 1)
+        for _ in range(10):
+            # The product wraps modulo 2^64 in int64, which keeps both 32-bit halves right.
+            p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+            c0, c2 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, ((p0 >> 32) & _MASK) ^ c3 ^ k1
+            c1, c3 = p1 & _MASK, p0 & _MASK
+            k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+        return torch.stack((c0, c1, c2, c3), dim=-1).reshape(len(self.runs), steps, 4 * blocks)[..., :count]
+
+    def integers(self, purpose: str, high: int, first_step: int, steps: int, count: int) -> Tensor:
+        """(runs, steps, count) int64 in 0 .. high-1; the probabilities differ by at most high / 2^32 relatively."""
+        return (self.words(purpose, first_step, steps, count) * high) >> 32
+
+    def uniform(
+        self, purpose: str, first_step: int, steps: int, count: int, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """(runs, steps, count) in the open interval (0, 1): midpoints of 2^24 (float32) or 2^32 (float64) cells."""
+        words = self.words(purpose, first_step, steps, count)
+        if dtype == torch.float64:
+            return (words.to(dtype) + 0.5) * 2.0**-32
+        return ((words >> 9).to(dtype) + 0.5) * 2.0**-23
+
+    def normal(
+        self, purpose: str, first_step: int, steps: int, count: int, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """(runs, steps, count) standard normal numbers (Box-Muller; tails end at 5.8 in float32, 6.8 in float64)."""
+        half = -(-count // 2)
+        u = self.uniform(purpose, first_step, steps, 2 * half, dtype)
+        radius = torch.sqrt(-2.0 * torch.log(u[..., :half]))
+        angle = (2.0 * np.pi) * u[..., half:]
+        return torch.cat((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)[..., :count]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it is fsynced and renamed over `path`, else removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # mkstemp makes it private; the final file is an ordinary one
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Write a whole file or nothing: temporary name, fsync, rename."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """One safetensors file with `meta` as JSON in its header, written atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(plain, metadata={"orbs": json.dumps(meta)}))
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (on the CPU) and the meta of a file that `save_tensors` wrote.
+
+    Raises:
+        ValueError: the file is missing, truncated, or not one of ours. Nothing is half-loaded, no code is run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        reject("checkpoint", "an existing file", path, "check the folder's name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = (file.metadata() or {}).get("orbs")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"checkpoint: expected a safetensors file, got {path} ({error}). Fix: it is damaged or of another "
+            "kind; use an earlier copy or train again."
+        ) from error
+    if meta is None:
+        reject("checkpoint", "a file written by orbs", path, "pass checkpoint.safetensors of a run folder")
+    return tensors, json.loads(meta)
+
+
+def checked_fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`values`, after a check that each key is a field of the dataclass `kind`; the error suggests the nearest name."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            reject(f"{where}.{key}", "a field of " + kind.__name__, f"'{key}'", f"{hint}fields are {', '.join(known)}")
+    return dict(values)
