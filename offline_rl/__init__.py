@@ -1,0 +1,73 @@
+"""Deep actor-critics that learn from a fixed dataset.
+
+    from offline_rl import PRDC
+    learner = PRDC.for_dataset(dataset, runs=5, beta=2.0)
+
+Classes are imported at first use, so that reading hyperparameters (`offline_rl.config`) needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline_rl.bc import BC as BC
+    from offline_rl.learner import OfflineLearner as OfflineLearner
+    from offline_rl.prdc import PRDC as PRDC
+    from offline_rl.td3_bc import TD3BC as TD3BC
+
+_HOMES = {
+    "BC": "offline_rl.bc",
+    "TD3BC": "offline_rl.td3_bc",
+    "PRDC": "offline_rl.prdc",
+    "OfflineLearner": "offline_rl.learner",
+}
+_ALGORITHMS = {"bc": "BC", "td3bc": "TD3BC", "prdc": "PRDC"}
+
+__all__ = ["BC", "PRDC", "TD3BC", "OfflineLearner", "algorithm", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'offline_rl' has no attribute '{name}'; it offers {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def algorithm(name: str) -> type[OfflineLearner]:
+    """The class behind a command-line name.
+
+    Raises:
+        ValueError: an unknown name; the nearest one is suggested.
+    """
+    from difflib import get_close_matches
+
+    key = name.lower().replace("+", "").replace("-", "").replace("_", "")
+    if key not in _ALGORITHMS:
+        near = get_close_matches(key, _ALGORITHMS, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ValueError(
+            f"algorithm: expected one of {', '.join(_ALGORITHMS)}, got '{name}'. Fix: {hint}see orbs list."
+        )
+    found: type[OfflineLearner] = __getattr__(_ALGORITHMS[key])
+    return found
+
+
+def load(folder: str | Path, device: str = "cpu") -> OfflineLearner:
+    """The learner of a run folder (or of a checkpoint file), ready to act.
+
+    Raises:
+        ValueError: no such folder, or a damaged checkpoint.
+    """
+    from pathlib import Path
+
+    from orbs import load_tensors
+
+    path = Path(folder)
+    if path.is_dir():
+        path = path / "checkpoint.safetensors"
+    _, meta = load_tensors(path)
+    return algorithm(str(meta.get("algorithm"))).load(path, device)

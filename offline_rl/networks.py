@@ -1,0 +1,152 @@
+"""Networks with a leading runs axis, and their optimiser.
+
+A stack of G = runs * members independent perceptrons is one list of parameters [W1, b1, W2, b2, ...] with
+W (G, in, out) and b (G, 1, out); all are evaluated by batched matrix products. The stack is one node of the
+autograd graph: on a CPU half of a small network's time would otherwise go into the graph's bookkeeping.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from orbs import Philox
+
+__all__ = ["Adam", "Parameters", "clone_parameters", "init_mlp", "member", "mlp"]
+
+Parameters = list[Tensor]
+
+
+def init_mlp(
+    philox: Philox, name: str, sizes: Sequence[int], members: int = 1, dtype: torch.dtype = torch.float32
+) -> Parameters:
+    """Parameters of runs * members perceptrons, PyTorch's default Linear initialisation: U(-1, 1) / sqrt(fan_in).
+
+    Args:
+        philox: random numbers; `name` is their purpose, so each network of a learner needs its own.
+        sizes: widths from input to output.
+        members: independent copies within each run (2 for twin critics); the stack's order is run-major.
+    """
+    parameters: Parameters = []
+    for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        bound = 1.0 / math.sqrt(fan_in)
+        for kind, rows in (("weight", fan_in), ("bias", 1)):
+            u = philox.uniform(f"{name}.{layer}.{kind}", 0, 1, members * rows * fan_out, dtype)
+            tensor = ((2.0 * u - 1.0) * bound).view(-1, rows, fan_out)
+            parameters.append(tensor.contiguous().requires_grad_())
+    return parameters
+
+
+def clone_parameters(parameters: Sequence[Tensor]) -> Parameters:
+    """An exact copy without gradient: a target network."""
+    return [tensor.detach().clone() for tensor in parameters]
+
+
+def member(parameters: Sequence[Tensor], index: int, members: int) -> Parameters:
+    """Views of one member's parameters, (runs, ...), cut off from the graph: constants to whoever uses them."""
+    return [tensor.detach().unflatten(0, (-1, members))[:, index] for tensor in parameters]
+
+
+def mlp(x: Tensor, parameters: Sequence[Tensor], final_relu: bool = False) -> Tensor:
+    """Evaluate a stack: x (G, B, in) -> (G, B, out), ReLU between layers and, with `final_relu`, after the last."""
+    if torch.is_grad_enabled():
+        return _Stack.apply(final_relu, x, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+    return _forward(final_relu, x, parameters)[-1]
+
+
+def _forward(final_relu: bool, x: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """[x, first activation, ..., output]."""
+    activations = [x]
+    layers = len(parameters) // 2
+    for layer in range(layers):
+        x = torch.baddbmm(parameters[2 * layer + 1], x, parameters[2 * layer])
+        if final_relu or layer < layers - 1:
+            x.relu_()
+        activations.append(x)
+    return activations
+
+
+class _Stack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, final_relu: bool, x: Tensor, *parameters: Tensor) -> Tensor:
+        activations = _forward(final_relu, x, parameters)
+        ctx.final_relu = final_relu
+        ctx.layers = len(parameters) // 2
+        ctx.save_for_backward(*activations, *parameters[::2])
+        return activations[-1]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        layers = ctx.layers
+        activations, weights = ctx.saved_tensors[: layers + 1], ctx.saved_tensors[layers + 1 :]
+        grads: list[Tensor | None] = [None] * (2 * layers)
+        if ctx.final_relu:
+            grad = torch.ops.aten.threshold_backward(grad, activations[-1], 0)
+        for layer in reversed(range(layers)):
+            if ctx.needs_input_grad[2 + 2 * layer]:
+                grads[2 * layer] = torch.bmm(activations[layer].transpose(1, 2), grad)
+                grads[2 * layer + 1] = grad.sum(1, keepdim=True)
+            if layer > 0:
+                grad = torch.bmm(grad, weights[layer].transpose(1, 2))
+                # In place: this gradient was made one line above and nobody else holds it.
+                torch.ops.aten.threshold_backward.grad_input(grad, activations[layer], 0, grad_input=grad)
+        wanted = ctx.needs_input_grad[1]
+        return None, torch.bmm(grad, weights[0].transpose(1, 2)) if wanted else None, *grads
+
+
+class Adam:
+    """Adam (Kingma & Ba, arXiv 1412.6980) with PyTorch's defaults, as one fused kernel over all parameters.
+
+    Elementwise, so runs never mix. Nothing is read back to the host. `state()` gives the tensors to save.
+    """
+
+    def __init__(self, parameters: Parameters, learning_rate: float) -> None:
+        self.parameters = parameters
+        self.learning_rate = learning_rate
+        self.mean = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        self.square = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        # The fused kernel wants a step count per tensor, on the tensors' device.
+        self.count = [torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters]
+
+    def minimise(self, loss: Tensor) -> None:
+        """One step down the gradient of a scalar loss (a sum over runs)."""
+        self.step(torch.autograd.grad(loss, self.parameters))
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor]) -> None:
+        """One step with the given gradients, shaped as the parameters."""
+        torch._foreach_add_(self.count, 1.0)
+        torch._fused_adam_(
+            self.parameters,
+            list(grads),
+            self.mean,
+            self.square,
+            [],
+            self.count,
+            lr=self.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=0.0,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            f"{kind}.{index}": tensor
+            for kind, tensors in (("mean", self.mean), ("square", self.square), ("count", self.count))
+            for index, tensor in enumerate(tensors)
+        }
+
+
+@torch.no_grad()
+def polyak(targets: Sequence[Tensor], parameters: Sequence[Tensor], tau: float) -> None:
+    """target <- target + tau (parameter - target), in place."""
+    torch._foreach_lerp_(list(targets), list(parameters), tau)
