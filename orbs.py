@@ -92,6 +92,11 @@ class Transitions:
             if not np.isfinite(array).all():
                 row = int(np.argwhere(~np.isfinite(array))[0][0])
                 reject(f"transitions.{field}", "finite numbers", f"a NaN or inf in row {row}", "drop or mend that row")
+            if rank == 2 and array.shape[1] == 0:
+                reject(f"transitions.{field}", "at least one column", f"shape {array.shape}", "give one")
+            if field in ("terminal", "timeout") and not ((array == 0) | (array == 1)).all():
+                row = int(np.argwhere((array != 0) & (array != 1))[0][0])
+                reject(f"transitions.{field}", "0 or 1", f"{array[row]} in row {row}", "give flags")
             put(field, array)
         if self.next_obs.shape != self.obs.shape:
             reject("transitions.next_obs", f"shape {self.obs.shape}", f"shape {self.next_obs.shape}", "align it")
@@ -141,10 +146,13 @@ class Philox:
     """
 
     def __init__(self, seed: int, runs: Sequence[int], device: torch.device | str = "cpu") -> None:
-        if not 0 <= seed <= _MASK:
-            reject("seed", "an integer from 0 to 2^32 - 1", seed, "choose another seed")
-        self.seed = seed
-        self.runs = torch.tensor(list(runs), dtype=torch.int64, device=device)
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= _MASK:
+            reject("seed", "an integer from 0 to 2^32 - 1", repr(seed), "choose another seed")
+        ids = list(runs)
+        if not all(0 <= run <= _MASK for run in ids):
+            reject("runs", "ids from 0 to 2^32 - 1", ids, "choose smaller ids")
+        self.seed = int(seed)
+        self.runs = torch.tensor(ids, dtype=torch.int64, device=device)
 
     @staticmethod
     def purpose(name: str) -> int:
@@ -178,7 +186,7 @@ class Philox:
     def uniform(
         self, purpose: str, first_step: int, steps: int, count: int, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """(runs, steps, count) in the open interval (0, 1): midpoints of 2^24 (float32) or 2^32 (float64) cells."""
+        """(runs, steps, count) in the open interval (0, 1): midpoints of 2^23 (float32) or 2^32 (float64) cells."""
         words = self.words(purpose, first_step, steps, count)
         if dtype == torch.float64:
             return (words.to(dtype) + 0.5) * 2.0**-32
@@ -250,9 +258,13 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"checkpoint: expected a safetensors file, got {path} ({error}). Fix: it is damaged or of another "
             "kind; use an earlier copy or train again."
         ) from error
-    if meta is None:
+    try:
+        header = json.loads(meta or "null")
+    except json.JSONDecodeError:
+        header = None
+    if not isinstance(header, dict):
         reject("checkpoint", "a file written by orbs", path, "pass checkpoint.safetensors of a run folder")
-    return tensors, json.loads(meta)
+    return tensors, header
 
 
 def checked_fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:

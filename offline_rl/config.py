@@ -5,6 +5,7 @@ Change a default here and it changes for the class, for the command line and for
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -33,7 +34,8 @@ class Config:
     def __post_init__(self) -> None:
         check = _Checker(self)
         check.positive("batch_size", "learning_rate", "reward_scale")
-        if not self.hidden or any(int(width) <= 0 for width in self.hidden):
+        widths = self.hidden if isinstance(self.hidden, (tuple, list)) else ()
+        if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
             check.reject("hidden", "one or more positive widths", "e.g. hidden=(256, 256)")
         check.one_of("stats_dtype", "float64", "float32")
 
@@ -124,11 +126,17 @@ class _Checker:
         self.config = config
         self.name = type(config).__name__.removesuffix("Config").lower()
         for field in fields(config):
-            kind, value = str(field.type), getattr(config, field.name)
+            kind, value = str(field.type).removesuffix(" | None"), getattr(config, field.name)
+            if value is None and str(field.type).endswith("| None"):
+                continue
+            if kind == "bool" and not isinstance(value, bool):
+                self.reject(field.name, "True or False", f"e.g. {field.name}={field.default}")
             if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float))):
                 self.reject(field.name, f"a number ({kind})", f"e.g. {field.name}={field.default}")
             if kind == "int" and not isinstance(value, int):
                 self.reject(field.name, "an integer", f"e.g. {field.name}={field.default}")
+            if kind == "float" and not math.isfinite(value):
+                self.reject(field.name, "a finite number", f"e.g. {field.name}={field.default}")
 
     def reject(self, field: str, expected: str, fix: str) -> None:
         given = getattr(self.config, field)

@@ -7,8 +7,9 @@ leading axis R is one entry per run; run i draws the same numbers whichever runs
 from __future__ import annotations
 
 import dataclasses
+import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -61,15 +62,13 @@ class OfflineLearner:
         dtype: torch.dtype = torch.float32,
         **hyperparameters: Any,
     ) -> None:
-        self.run_ids = list(range(runs)) if isinstance(runs, int) else [int(run) for run in runs]
-        if not self.run_ids or min(self.run_ids) < 0 or len(set(self.run_ids)) < len(self.run_ids):
-            reject("runs", "a positive number or distinct ids from 0 on", runs, "e.g. runs=5")
+        self.run_ids = _run_ids(runs)
         if obs_dim < 1 or action_dim < 1:
             reject("obs_dim, action_dim", "positive sizes", (obs_dim, action_dim), "give the shapes of the data")
         if dtype not in (torch.float32, torch.float64):
             reject("dtype", "torch.float32 or torch.float64", dtype, "choose one of these")
         self.config: Any = self.config_class(**checked_fields(self.config_class, hyperparameters, self.name))
-        self.obs_dim, self.action_dim, self.seed, self.dtype = int(obs_dim), int(action_dim), int(seed), dtype
+        self.obs_dim, self.action_dim, self.dtype = int(obs_dim), int(action_dim), dtype
         self.device = _device(device)
         low, high = (
             torch.as_tensor(np.broadcast_to(np.asarray(bound, np.float32), (action_dim,)).copy())
@@ -83,7 +82,8 @@ class OfflineLearner:
         self.action_scale = (self.action_high - self.action_low) / 2
         self.obs_mean = torch.zeros(self.obs_dim, dtype=dtype, device=self.device)
         self.obs_std = torch.ones(self.obs_dim, dtype=dtype, device=self.device)
-        self.philox = Philox(self.seed, self.run_ids, self.device)
+        self.philox = Philox(seed, self.run_ids, self.device)
+        self.seed = self.philox.seed
         self.steps = 0
         self.data_name = ""
         self._data: Tensor | None = None
@@ -192,7 +192,8 @@ class OfflineLearner:
             reject("act.obs", f"shape {expected}", f"shape {tuple(x.shape)}", "give raw observations of this task")
         x = x.to(self.device, self.dtype)
         x = x if rank == 3 else x.reshape(1, -1, self.obs_dim).expand(self.runs, -1, -1)
-        action = self._policy(self._normalise(x))
+        # centre + scale * tanh can round to just outside the box.
+        action = torch.clamp(self._policy(self._normalise(x)), self.action_low, self.action_high)
         if rank == 1:
             action = action[:, 0]
         if rank < 3 and self.runs == 1:
@@ -267,19 +268,25 @@ class OfflineLearner:
         tensors, meta = load_tensors(path)
         if meta.get("algorithm") != cls.name:
             reject("load", f"a checkpoint of {cls.name}", meta.get("algorithm"), "use offline_rl.load")
-        learner = cls(
-            meta["obs_dim"],
-            meta["action_dim"],
-            meta["action_low"],
-            meta["action_high"],
-            runs=meta["runs"],
-            seed=meta["seed"],
-            device=device,
-            dtype=getattr(torch, meta["dtype"]),
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in meta["config"].items()},
-        )
-        learner.load_state_dict(tensors, meta["steps"])
-        learner.data_name = meta["data"]
+        try:
+            learner = cls(
+                meta["obs_dim"],
+                meta["action_dim"],
+                meta["action_low"],
+                meta["action_high"],
+                runs=meta["runs"],
+                seed=meta["seed"],
+                device=device,
+                dtype=getattr(torch, meta["dtype"]),
+                **{key: tuple(value) if isinstance(value, list) else value for key, value in meta["config"].items()},
+            )
+            learner.load_state_dict(tensors, meta["steps"])
+            learner.data_name = meta["data"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"load: expected a learner's checkpoint, got {path} with a header that lacks or garbles {error}. Fix: "
+                "use an earlier copy or train again."
+            ) from error
         return learner
 
     # What a learner fills in.
@@ -346,7 +353,7 @@ class OfflineLearner:
             reward=rows[..., a],
             next_obs=rows[..., a + 2 :],
             terminal=rows[..., a + 1],
-            index=index,
+            row=index,
         )
 
 
@@ -358,6 +365,16 @@ def _transitions(dataset: Any) -> Transitions:
         reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
     data: Transitions = made()
     return data
+
+
+def _run_ids(runs: Any) -> list[int]:
+    try:
+        ids = list(range(operator.index(runs))) if not isinstance(runs, Iterable) else [operator.index(i) for i in runs]
+    except TypeError:
+        ids = []
+    if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
+        reject("runs", "a positive integer or distinct integer ids from 0 on", repr(runs), "e.g. runs=5")
+    return ids
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from orbs import Philox
 
-__all__ = ["Adam", "Parameters", "clone_parameters", "init_mlp", "member", "mlp"]
+__all__ = ["Adam", "Parameters", "clone_parameters", "init_mlp", "member", "mlp", "polyak"]
 
 Parameters = list[Tensor]
 
@@ -33,7 +34,7 @@ def init_mlp(
         members: independent copies within each run (2 for twin critics); the stack's order is run-major.
     """
     parameters: Parameters = []
-    for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         bound = 1.0 / math.sqrt(fan_in)
         for kind, rows in (("weight", fan_in), ("bias", 1)):
             u = philox.uniform(f"{name}.{layer}.{kind}", 0, 1, members * rows * fan_out, dtype)
@@ -49,7 +50,7 @@ def clone_parameters(parameters: Sequence[Tensor]) -> Parameters:
 
 def member(parameters: Sequence[Tensor], index: int, members: int) -> Parameters:
     """Views of one member's parameters, (runs, ...), cut off from the graph: constants to whoever uses them."""
-    return [tensor.detach().unflatten(0, (-1, members))[:, index] for tensor in parameters]
+    return [tensor.detach().view(-1, members, *tensor.shape[1:])[:, index] for tensor in parameters]
 
 
 def mlp(x: Tensor, parameters: Sequence[Tensor], final_relu: bool = False) -> Tensor:
@@ -81,7 +82,7 @@ class _Stack(torch.autograd.Function):
         return activations[-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         layers = ctx.layers
         activations, weights = ctx.saved_tensors[: layers + 1], ctx.saved_tensors[layers + 1 :]

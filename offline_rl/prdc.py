@@ -41,7 +41,7 @@ class PRDC(TD3BC):
         config = self.config
         table = None
         if self.device.type == "cpu":
-            table = NeighbourTable.cached(obs.float().numpy(), k=config.neighbours, progress=True)
+            table = NeighbourTable.cached(obs.numpy(), k=config.neighbours, progress=True)
         self._obs, self._action = obs, action
         self._search = NearestRow(obs, action, config.beta, config.k, table=table)
 
@@ -58,7 +58,10 @@ class PRDC(TD3BC):
 
     def _penalty(self, batch: Batch, action: Tensor) -> Tensor:
         config = self.config
-        found, certified = self._search.query(batch.index, action.detach())
+        # A diverged run must not stop the others: it is searched with the data's action, its own loss stays NaN.
+        point = action.detach()
+        point = torch.where(torch.isfinite(point), point, batch.action)
+        found, certified = self._search.query(batch.row, point)
         rows = found if config.k_rule == "mean_of_k" else found[..., -1:]
         near_action = self._action[rows].mean(-2)
         near_obs = self._obs[rows].mean(-2)
@@ -66,7 +69,7 @@ class PRDC(TD3BC):
         self._record(
             neighbour_distance=distance,
             target_shift=(near_action - batch.action).norm(dim=-1).mean(1),
-            own_row_rate=(found[..., 0] == batch.index).to(self.dtype).mean(1),
+            own_row_rate=(found[..., 0] == batch.row).to(self.dtype).mean(1),
             certified_rate=certified.to(self.dtype).mean(1),
         )
         if config.penalty == "joint_norm":

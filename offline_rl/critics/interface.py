@@ -12,14 +12,14 @@ __all__ = ["Batch", "Critic", "Evaluation", "td_target"]
 
 class Batch(NamedTuple):
     """Rows drawn from the data. obs, next_obs (R, B, obs_dim), normalised; action (R, B, action_dim);
-    reward, terminal (R, B); index (R, B) int64, the rows' numbers in the attached data."""
+    reward, terminal (R, B); row (R, B) int64, the numbers of the rows in the attached data."""
 
     obs: Tensor
     action: Tensor
     reward: Tensor
     next_obs: Tensor
     terminal: Tensor
-    index: Tensor
+    row: Tensor
 
 
 class Evaluation(NamedTuple):

@@ -57,7 +57,7 @@ class TwinCritic:
             return Evaluation(self._split(mlp(x, self.parameters)), None, None)
         hidden = mlp(x, self.parameters[:-2], final_relu=True)
         mean = torch.baddbmm(self.parameters[-1], hidden, self.parameters[-2])
-        return Evaluation(self._split(mean), None, hidden.unflatten(0, (-1, self.members)))
+        return Evaluation(self._split(mean), None, hidden.view(-1, self.members, *hidden.shape[1:]))
 
     @torch.no_grad()
     def backup_value(self, next_obs: Tensor, next_action: Tensor) -> Tensor:
@@ -102,4 +102,4 @@ class TwinCritic:
 
     def _split(self, stacked: Tensor) -> Tensor:
         """(R * E, B, 1) -> (R, E, B)."""
-        return stacked.squeeze(-1).unflatten(0, (-1, self.members))
+        return stacked.view(-1, self.members, stacked.shape[1])

@@ -1,0 +1,139 @@
+"""Reading and writing HDF5 files in D4RL layout.
+
+Keys: observations (N, d), actions (N, k), rewards (N,), terminals (N,) and timeouts (N,); the last alone may be
+missing. Everything else in a file (next_observations, infos, metadata) is ignored. Layout as in D4RL
+(https://github.com/Farama-Foundation/D4RL, `offline_env.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from envs.datasets import validate
+from orbs import atomic_path, reject
+
+__all__ = ["KEYS", "RawFile", "read", "write"]
+
+KEYS = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1, "timeouts": 1}  # key -> rank
+_OPTIONAL = {"timeouts"}
+_ATTRIBUTES = ("env_id", "max_episode_steps", "action_low", "action_high")
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFile:
+    """The arrays of one file, whole, cast to float32 (flags to bool), in the file's order.
+
+    Attributes:
+        obs (N, obs_dim), action (N, action_dim), reward (N,), terminal (N,); timeout (N,) or None.
+        attributes: those of env_id, max_episode_steps, action_low, action_high that the file states.
+        sha256: of the file's bytes.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminal: np.ndarray
+    timeout: np.ndarray | None
+    attributes: dict[str, Any]
+    sha256: str
+
+
+def read(path: Path) -> RawFile:
+    """Read a file in D4RL layout. Shapes and types are checked before any row is read.
+
+    Raises:
+        ValueError: the file is missing, truncated, corrupt or not HDF5, or a key is missing or has the wrong rank,
+            length or type.
+    """
+    if not path.is_file():
+        near = sorted(other.name for other in path.parent.glob("*.hdf5"))[:5] if path.parent.is_dir() else []
+        fix = "check the path" + (f"; that folder holds {', '.join(near)}" if near else "")
+        reject("dataset", "an existing HDF5 file", f"'{path}'", fix)
+    if not h5py.is_hdf5(path):
+        fix = "it is truncated at the front, compressed or of another kind; fetch it again, or unpack or convert it"
+        reject("dataset", "an HDF5 file", f"'{path}' ({path.stat().st_size} bytes, no HDF5 signature)", fix)
+    try:
+        with h5py.File(path, "r") as file:
+            found = {key: file.get(key) for key in KEYS}
+            rows = _check_layout(path, found, sorted(file.keys()))
+            arrays = {key: np.asarray(data[()]) for key, data in found.items() if data is not None}
+            attributes = {key: _attribute(file.attrs[key]) for key in _ATTRIBUTES if key in file.attrs}
+    except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:
+        raise ValueError(
+            f"dataset: expected a whole HDF5 file, got '{path}' which cannot be read ({error}). Fix: the file is "
+            "truncated or corrupt; fetch or make it again."
+        ) from error
+    flat = {key: arrays[key].reshape(rows) for key in KEYS if KEYS[key] == 1 and key in arrays}
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the finiteness check names
+        return RawFile(
+            obs=np.ascontiguousarray(arrays["observations"], np.float32),
+            action=np.ascontiguousarray(arrays["actions"], np.float32),
+            reward=np.ascontiguousarray(flat["rewards"], np.float32),
+            terminal=validate.flags("terminals", flat["terminals"]),
+            timeout=validate.flags("timeouts", flat["timeouts"]) if "timeouts" in flat else None,
+            attributes=attributes,
+            sha256=_sha256(path),
+        )
+
+
+def write(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """Write a file in D4RL layout, gzip-compressed, whole or not at all; the same arrays give the same bytes."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
+        for key, array in arrays.items():
+            file.create_dataset(
+                key, data=array, compression="gzip", compression_opts=9, shuffle=True, track_times=False
+            )
+        for name, value in attributes.items():
+            file.attrs[name] = value
+
+
+def _check_layout(path: Path, found: Mapping[str, Any], keys: list[str]) -> int:
+    """The number of rows; raises unless every key is there with the right rank, length and type."""
+    for key, rank in KEYS.items():
+        data = found[key]
+        if data is None:
+            if key in _OPTIONAL:
+                continue
+            reject(key, f"the key '{key}' in {path.name}", f"keys {keys}", "rename or add it (D4RL layout)")
+        if not isinstance(data, h5py.Dataset):
+            reject(key, "an array", f"a {type(data).__name__}", "store it as a dataset (D4RL layout)")
+        if data.is_virtual or data.external:
+            reject(key, "values in this file", "links to other files", "copy them in (h5repack, or h5py)")
+        if data.dtype.kind not in "fiub":
+            reject(key, "numbers", f"type {data.dtype}", "store it as float32 (flags as bool)")
+        if key == "actions" and data.dtype.kind != "f":
+            reject(
+                key,
+                "continuous actions (floating point)",
+                f"type {data.dtype}: discrete actions are unsupported",
+                "use a dataset with continuous actions; if they are continuous, store them as float32",
+            )
+        column = rank == 1 and len(data.shape) == 2 and data.shape[1] == 1
+        if len(data.shape) != rank and not column:
+            wanted = "shape (N, dim)" if rank == 2 else "shape (N,)"
+            reject(key, wanted, f"shape {data.shape}", "reshape it, one row a step")
+        if rank == 2 and data.shape[1] == 0:
+            reject(key, "at least one column", f"shape {data.shape}", "give the values of each step")
+    rows = int(found["observations"].shape[0])
+    if rows < 2:
+        reject("observations", "at least two rows", f"{rows}", "give a file with transitions")
+    for key, data in found.items():
+        if data is not None and data.shape[0] != rows:
+            reject(key, f"{rows} rows, as observations has", f"{data.shape[0]}", "align all keys row by row")
+    return rows
+
+
+def _attribute(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The harness: training, evaluation, statistics, plots and reports."""

@@ -1,0 +1,185 @@
+"""The `orbs` command. Imports nothing heavy before a command runs: help must appear at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments import options
+
+__all__ = ["main"]
+
+DESCRIPTION = """orbs: offline RL and bandits, many runs at once, one table.
+
+Start with `orbs demo`; then `orbs list`, `orbs train --help`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit status 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in (["--version"], ["-V"]):
+        print(f"orbs {_version()}")
+        return 0
+    command = tyro.cli(_commands(), args=given or ["--help"], prog="orbs", description=DESCRIPTION)
+    try:
+        _run(command)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("experiments", "offline_rl", "envs", "orbs"):
+            raise
+        print(f"orbs: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _version() -> str:
+    """Read from the source or the installed metadata, because importing `orbs` imports torch."""
+    from importlib import metadata
+
+    source = Path(__file__).parent.parent / "orbs.py"
+    if source.is_file():
+        for line in source.read_text(encoding="utf-8").splitlines():
+            if line.startswith("__version__"):
+                return line.split('"')[1]
+    return metadata.version("orbs")
+
+
+def _commands() -> Any:
+    def named(kind: type, name: str) -> Any:
+        return Annotated[kind, tyro.conf.subcommand(name=name, prefix_name=False)]
+
+    found = [
+        named(options.Demo, "demo"),
+        named(options.Train, "train"),
+        named(options.Evaluate, "evaluate"),
+        named(options.Report, "report"),
+        named(options.List, "list"),
+    ]
+    union: Any = found[0]
+    for kind in found[1:]:
+        union = union | kind
+    return union
+
+
+def _run(command: options.Command) -> None:
+    if isinstance(command, options.Train):
+        from experiments.train import train
+
+        folders = train(command)
+        _print_table(folders, command.out / "report", quiet=True)
+    elif isinstance(command, options.Demo):
+        from experiments.demo import demo
+
+        demo(command)
+    elif isinstance(command, options.Evaluate):
+        _evaluate(command)
+    elif isinstance(command, options.Report):
+        if not command.folders:
+            raise ValueError("folders: expected at least one, got none. Fix: e.g. orbs report runs.")
+        _print_table(command.folders, command.out or command.folders[0] / "report", command.metric, command.checkpoint)
+    else:
+        _list(command)
+
+
+def _print_table(
+    folders: Sequence[Path], out: Path, metric: str | None = None, checkpoint: Any = "final", quiet: bool = False
+) -> None:
+    """Report on the folders; `quiet` forgives runs that had no environment."""
+    from experiments import report, results
+
+    if quiet and not results.read_folders(folders)["metric"].str.startswith("eval/").any():
+        print("Nothing was evaluated, so there is no table of scores; training metrics are in metrics.parquet.")
+        return
+    made = report.report(folders, out, metric=metric, checkpoint=checkpoint)
+    print(f"\n{made.text}\n")
+    for name, path in made.paths.items():
+        print(f"  {name:12s} {path}")
+
+
+def _evaluate(command: options.Evaluate) -> None:
+    import numpy as np
+
+    from experiments import results
+    from experiments.cpu import cpu_settings
+    from experiments.evaluate import Evaluator, record_video
+    from offline_rl import load
+
+    learner = load(command.folder, command.device)
+    config = results.read_config(command.folder)
+    env = command.env or config.get("env")
+    if env is None:
+        raise ValueError("--env: expected a gymnasium id, got none in the run's configuration. Fix: pass --env.")
+    with cpu_settings():
+        evaluator = Evaluator(env, learner.run_ids, command.episodes, command.seed)
+        try:
+            played = evaluator.evaluate(learner, learner.steps)
+        finally:
+            evaluator.close()
+        print(
+            f"{learner.name} after {learner.steps} updates on {learner.data_name}, {command.episodes} episodes in {env}"
+        )
+        print(f"{'run':>5} {'mean return':>12} {'sd':>9} {'min':>9} {'max':>9} {'length':>8}")
+        for slot, run in enumerate(learner.run_ids):
+            returns = played.returns[slot]
+            length = played.lengths[slot].mean()
+            spread = f"{returns.std(ddof=1):9.1f}" if len(returns) > 1 else f"{'-':>9}"
+            print(f"{run:5d} {returns.mean():12.1f} {spread} {returns.min():9.1f} {returns.max():9.1f} {length:8.1f}")
+        print(f"mean over runs: {np.mean(played.returns):.1f}")
+        if command.video:
+            for run in learner.run_ids:
+                path = record_video(learner, env, command.folder / f"video-run{run}.gif", run, command.seed)
+                print(f"video: {path}")
+
+
+def _list(command: options.List) -> None:
+    from experiments.presets import rules
+    from offline_rl.config import CONFIGS
+
+    print("Algorithms (orbs train --algos NAME ...):")
+    for name, kind in CONFIGS.items():
+        print(f"  {name:8s} {(kind.__doc__ or '').strip().splitlines()[0]}")
+        if command.fields:
+            docs = _field_docs(kind)
+            for field in dataclasses.fields(kind):
+                print(f"      {field.name} = {field.default!r}: {docs.get(field.name, '')}")
+        if command.presets:
+            for rule in rules(name):
+                print(f"      preset {rule.pattern}: {rule.values or '{}'} ({rule.source})")
+    from envs.datasets import names
+
+    print("Datasets (orbs train --dataset NAME, or the path of an HDF5 file in D4RL layout):")
+    for dataset in names():
+        print(f"  {dataset}")
+    if not (command.fields or command.presets):
+        print("More: orbs list --fields, orbs list --presets")
+
+
+def _field_docs(kind: type) -> dict[str, str]:
+    """The strings below the fields of a dataclass and its bases, which the help and this list are made from."""
+    import ast
+    import inspect
+    import textwrap
+
+    found: dict[str, str] = {}
+    for base in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body[:-1], body.body[1:], strict=True):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

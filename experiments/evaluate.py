@@ -1,0 +1,127 @@
+"""Evaluation in the real environment: every run and every episode at once, one seeded episode a slot.
+
+Start states depend on (seed, run, step, episode) alone: not on training, not on the algorithm, so algorithms are
+compared on the same starts and runs are independent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orbs import atomic_path, reject
+
+if TYPE_CHECKING:
+    from offline_rl import OfflineLearner
+
+__all__ = ["Episodes", "Evaluator", "episode_seed"]
+
+
+def episode_seed(seed: int, run: int, step: int, episode: int) -> int:
+    """The environment seed of one evaluation episode; a stream of its own, apart from training's."""
+    stream = zlib.crc32(b"evaluation")
+    return int(np.random.SeedSequence([stream, seed, run, step, episode]).generate_state(1)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """returns (runs, episodes), undiscounted; lengths (runs, episodes) in steps."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+
+class Evaluator:
+    """Keeps runs x episodes environments open and plays them side by side.
+
+    Args:
+        env_id: a gymnasium id.
+        runs: ids of the runs, one row of slots each.
+        episodes: episodes per run.
+        seed: the experiment's seed.
+
+    Raises:
+        ValueError: fewer than one episode, or an environment that cannot be made.
+    """
+
+    def __init__(self, env_id: str, runs: Sequence[int], episodes: int, seed: int) -> None:
+        if episodes < 1:
+            reject("eval_episodes", "at least 1", episodes, "ask for one or more episodes")
+        from envs.make import make_env
+
+        self.run_ids, self.episodes, self.seed, self.env_id = list(runs), episodes, seed, env_id
+        self.envs = [make_env(env_id, disable_env_checker=True) for _ in range(len(self.run_ids) * episodes)]
+        limit = self.envs[0].spec.max_episode_steps if self.envs[0].spec else None
+        if limit is None:
+            self.close()
+            reject("env", "an environment with a step limit", env_id, "wrap it in gymnasium.wrappers.TimeLimit")
+
+    def evaluate(self, learner: OfflineLearner, step: int, skip: Sequence[int] = ()) -> Episodes:
+        """Play one episode in every slot with the deterministic policy.
+
+        Args:
+            learner: its run_ids are this evaluator's.
+            step: training step, part of the seeds.
+            skip: ids of runs not to play (diverged); their numbers are NaN.
+        """
+        runs, per_run = len(self.run_ids), self.episodes
+        slots = runs * per_run
+        obs = np.zeros((slots, learner.obs_dim), np.float32)
+        returns, lengths = np.zeros(slots), np.zeros(slots, np.int64)
+        skipped = np.repeat([run in skip for run in self.run_ids], per_run)
+        active = np.flatnonzero(~skipped)
+        for slot in active:
+            run, episode = self.run_ids[slot // per_run], int(slot % per_run)
+            obs[slot], _ = self.envs[slot].reset(seed=episode_seed(self.seed, run, step, episode))
+        while len(active):
+            action = learner.act(obs.reshape(runs, per_run, -1)).reshape(slots, -1)
+            going = []
+            for slot in active:
+                obs[slot], reward, terminated, truncated, _ = self.envs[slot].step(action[slot])
+                returns[slot] += float(reward)
+                lengths[slot] += 1
+                if not (terminated or truncated):
+                    going.append(slot)
+            active = np.asarray(going, np.int64)
+        returns[skipped] = np.nan
+        return Episodes(returns.reshape(runs, per_run), lengths.reshape(runs, per_run))
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def record_video(learner: OfflineLearner, env_id: str, path: Path, run: int, seed: int) -> Path:
+    """Play one episode of one run and write it as an animated GIF, atomically.
+
+    Raises:
+        ImportError: the environment's renderer is not installed; names what is missing.
+    """
+    import imageio.v3 as imageio
+
+    from envs.make import make_env
+
+    env: Any = make_env(env_id, render_mode="rgb_array", disable_env_checker=True)
+    try:
+        obs, _ = env.reset(seed=episode_seed(seed, run, learner.steps, 0))
+        frames, done = [], False
+        slot = learner.run_ids.index(run)
+        while not done:
+            frames.append(np.asarray(env.render()))
+            every = learner.act(np.asarray(obs, np.float32)[None])
+            action = every[slot, 0] if learner.runs > 1 else every[0]
+            obs, _, terminated, truncated, _ = env.step(action)
+            done = bool(terminated or truncated)
+    except ImportError as error:
+        raise ImportError(f'video: expected a renderer, got {error}. Fix: pip install "orbs[video]".') from error
+    finally:
+        env.close()
+    fps = float(env.metadata.get("render_fps") or 30)
+    with atomic_path(path) as temporary:
+        imageio.imwrite(temporary, np.stack(frames[::2]), extension=".gif", duration=2000.0 / fps, loop=0)
+    return path

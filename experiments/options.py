@@ -1,0 +1,154 @@
+"""The commands' options: dataclasses that the command line is made from. Imports no torch, so that help is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+__all__ = ["Demo", "Evaluate", "List", "Report", "Train"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train offline algorithms on a dataset, evaluate them on the way, print a table of scores.
+
+    Each algorithm gets a folder OUT/DATASET/ALGORITHM with config.json, metrics.parquet and checkpoint.safetensors.
+    Example: orbs train --algos bc td3bc prdc --dataset local/pendulum-medium-replay-v0 --runs 5 --steps 20000
+    """
+
+    dataset: str
+    """Built-in name (see `orbs list`) or the path of an HDF5 file in D4RL layout."""
+    algos: tuple[str, ...] = ("bc", "td3bc", "prdc")
+    """Algorithms, by the names of `orbs list`."""
+    env: str | None = None
+    """Gymnasium id to evaluate in; a built-in dataset knows its own. Without one nothing is evaluated."""
+    runs: int = 5
+    """Independent runs, trained at once."""
+    first_run: int = 0
+    """Number of the first run; run 7 is the same run whichever others ride along."""
+    steps: int = 1_000_000
+    """Updates per run."""
+    seed: int = 0
+    """Seed of the experiment, 0 to 2^32 - 1; runs differ within it."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, ..."""
+    out: Path = Path("runs")
+    """Folder to write under."""
+    experiment: str = "train"
+    """Name of the experiment in the table."""
+    eval_every: int = 5000
+    """Updates between evaluations."""
+    eval_episodes: int = 10
+    """Episodes per run and evaluation (100 is usual for AntMaze and Maze2d)."""
+    log_every: int = 1000
+    """Updates between rows of training metrics; also how often a diverged run is looked for."""
+    checkpoint_seconds: float = 60.0
+    """A checkpoint is written at each evaluation, and at a log point once this many seconds have passed."""
+    resume: bool = False
+    """Go on from the checkpoint where there is one; --steps may be larger than before."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ALGO.FIELD=VALUE ...")] = ()
+    """Hyperparameters over the presets, e.g. --set prdc.beta=7.5 td3bc.alpha=1 (fields: orbs list --fields)."""
+    clip_actions: bool = False
+    """Clip the data's actions to the action space; real files have actions outside."""
+    terminate_on_end: bool = False
+    """Count a time-out as an end of the task, as D4RL's option of that name."""
+    jobs: int = 1
+    """Algorithms trained side by side, a process and a core each."""
+    matmul: Literal["auto", "float32", "bf16"] = "auto"
+    """CPU kernels for float32 products: auto takes the chip's bfloat16 unit only where accuracy stays float32."""
+    threads: int = 1
+    """Threads a process; more than one rarely pays on a CPU."""
+    tensorboard: bool = False
+    """Also write TensorBoard files (extra: tensorboard)."""
+    wandb: str | None = None
+    """Also log to this Weights & Biases project (extra: wandb)."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play episodes with the policies of a run folder and print their returns."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """A run folder, e.g. runs/pendulum-medium-replay-v0/prdc."""
+    episodes: int = 100
+    """Episodes per run."""
+    env: str | None = None
+    """Another gymnasium id than the one trained for."""
+    seed: int = 1
+    """Seed of the start states; training's evaluations used the run's own."""
+    video: bool = False
+    """Also write one episode of each run as an animated GIF (classic control needs the extra: video)."""
+    device: str = "cpu"
+    """Where the policy is computed."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables (console, CSV, Markdown) and figures (PNG) from any number of run folders."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, or folders above them."""
+    out: Path | None = None
+    """Where to write; by default a folder `report` in the first folder."""
+    metric: str | None = None
+    """eval/score or eval/return; by default the score where all have one."""
+    checkpoint: Literal["final", "last10", "best"] = "final"
+    """Which number of a run counts: its last evaluation, the mean of its last ten, or its best."""
+
+
+@dataclass(frozen=True)
+class List:
+    """List algorithms, their hyperparameters and presets, and the built-in datasets."""
+
+    fields: bool = False
+    """Show every hyperparameter with its default and meaning."""
+    presets: bool = False
+    """Show every preset with its source."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole suite in a few minutes: BC, TD3+BC and PRDC on a built-in dataset, a table and curves."""
+
+    out: Path = Path("runs/demo")
+    """Folder to write under; an earlier demo there is resumed."""
+    runs: int = 3
+    """Runs of each algorithm."""
+    steps: int = 6000
+    """Updates per run."""
+    jobs: int = 2
+    """Algorithms trained side by side."""
+
+
+Command = Train | Evaluate | Report | List | Demo
+
+
+def overrides(settings: Sequence[str], algorithms: Sequence[str]) -> dict[str, dict[str, object]]:
+    """{"prdc": {"beta": 7.5}} from ["prdc.beta=7.5"]; values are Python literals, or words.
+
+    Raises:
+        ValueError: another form, or an algorithm that is not trained.
+    """
+    import ast
+
+    values: dict[str, dict[str, object]] = {name: {} for name in algorithms}
+    for setting in settings:
+        name, dot, rest = setting.partition(".")
+        field, equals, text = rest.partition("=")
+        if not (dot and equals and field and text):
+            raise ValueError(f"--set: expected ALGO.FIELD=VALUE, got '{setting}'. Fix: e.g. --set prdc.beta=7.5.")
+        if name not in values:
+            raise ValueError(
+                f"--set: expected one of the algorithms {', '.join(values)}, got '{name}' in '{setting}'. "
+                "Fix: name one that is trained."
+            )
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        values[name][field] = tuple(value) if isinstance(value, list) else value
+    return values

@@ -1,0 +1,356 @@
+"""Training with evaluation, checkpoints and resume: one run folder an algorithm, all its runs at once.
+
+The unit of work is (algorithm, dataset, block of runs), restartable from its folder. Metrics are written before the
+checkpoint, so a resume only ever drops rows; checkpoints lie at log points, where no running mean is open, so that a
+resumed run writes the bits that an uninterrupted one would have written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments import results
+from experiments.options import Train, overrides
+from experiments.presets import preset
+from orbs import Transitions, __version__, load_tensors, reject, write_atomically
+
+if TYPE_CHECKING:
+    from envs.datasets import Dataset
+    from experiments.evaluate import Evaluator
+    from experiments.loggers import Logger
+    from offline_rl import OfflineLearner
+
+__all__ = ["train"]
+
+# What a resumed run must share with the checkpoint that it goes on from.
+FIXED = (
+    "algorithm", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env", "eval_every", "eval_episodes",
+    "log_every",
+)  # fmt: skip
+
+
+def train(options: Train) -> list[Path]:
+    """Train every algorithm of `options`; returns the run folders.
+
+    Raises:
+        ValueError: bad options, before anything is written; a folder that is in use without --resume.
+    """
+    from offline_rl import algorithm
+
+    for field in ("runs", "steps", "eval_every", "eval_episodes", "log_every", "jobs", "threads"):
+        if getattr(options, field) < 1:
+            reject(f"--{field.replace('_', '-')}", "at least 1", getattr(options, field), "give a positive number")
+    if options.first_run < 0:
+        reject("--first-run", "at least 0", options.first_run, "give the number of the first run")
+    names = [algorithm(name).name for name in options.algos]
+    if not names or len(set(names)) < len(names):
+        reject("--algos", "one or more different algorithms", " ".join(options.algos), "name each once")
+    values = overrides(options.set, names)
+    dataset = _load(options)
+    print(dataset.summary())
+    if dataset.env_id is None:
+        print("No environment is known for this data: nothing will be evaluated (name one with --env).")
+    units = []
+    for name in names:
+        found = preset(name, dataset.name)
+        hyperparameters = {**found.values, **values[name]}
+        algorithm(name).config_class(**_checked(name, hyperparameters))
+        print(f"{name}: preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {values[name]}")
+        units.append(_Unit(options, name, hyperparameters, _folder(options, dataset.name, name)))
+    for unit in units:
+        _check_folder(unit)
+    if options.jobs == 1 or len(units) == 1:
+        transitions = dataset.transitions()
+        for unit in units:
+            _train_unit(unit, dataset, transitions)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(options.jobs, len(units)), mp_context=context) as pool:
+            futures = [pool.submit(_in_process, unit, place) for place, unit in enumerate(units)]
+            for future in futures:
+                future.result()
+    return [unit.folder for unit in units]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unit:
+    options: Train
+    algorithm: str
+    hyperparameters: dict[str, Any]
+    folder: Path
+
+
+def _checked(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    from offline_rl.config import CONFIGS
+    from orbs import checked_fields
+
+    return checked_fields(CONFIGS[name], values, name)
+
+
+def _load(options: Train) -> Dataset:
+    from envs.datasets import load
+
+    return load(
+        options.dataset,
+        env=options.env,
+        clip_actions=options.clip_actions,
+        terminate_on_end=options.terminate_on_end,
+    )
+
+
+def _folder(options: Train, dataset: str, algorithm: str) -> Path:
+    block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
+    return options.out / dataset.removeprefix("local/").replace("/", "-") / f"{algorithm}{block}"
+
+
+def _check_folder(unit: _Unit) -> None:
+    if (unit.folder / "config.json").exists() and not unit.options.resume:
+        reject("--out", "a folder without this run", unit.folder, "go on with --resume, or name another --out")
+
+
+def _in_process(unit: _Unit, place: int) -> None:
+    dataset = _load(unit.options)
+    _train_unit(unit, dataset, dataset.transitions(), place)
+
+
+def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: int = 0) -> None:
+    import torch
+
+    from experiments.cpu import choose_matmul, cpu_settings
+    from experiments.evaluate import Evaluator
+    from experiments.loggers import make_loggers
+    from offline_rl import algorithm
+
+    options = unit.options
+    checkpoint_path = unit.folder / "checkpoint.safetensors"
+    run_ids = list(range(options.first_run, options.first_run + options.runs))
+    saved = results.read_config(unit.folder) if options.resume else {}
+    matmul = saved.get("matmul") or choose_matmul(options.matmul)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(cpu_settings(matmul, options.threads))
+        learner = algorithm(unit.algorithm)(
+            transitions.obs_dim,
+            transitions.action_dim,
+            transitions.action_low,
+            transitions.action_high,
+            runs=run_ids,
+            seed=options.seed,
+            device=options.device,
+            **unit.hyperparameters,
+        )
+        config = _describe(unit, dataset, transitions, learner, matmul)
+        table = results.Table(options.experiment, unit.algorithm, dataset.name)
+        diverged: dict[int, int] = {}
+        if saved:
+            _check_same(saved, config, unit.folder)
+        if saved and checkpoint_path.exists():
+            tensors, meta = load_tensors(checkpoint_path)
+            if meta["steps"] > options.steps:
+                reject("--steps", f"at least {meta['steps']}, where the checkpoint is", options.steps, "ask for more")
+            learner.load_state_dict(tensors, meta["steps"])
+            kept = results.drop_after(results.read_table(unit.folder / "metrics.parquet"), learner.steps)
+            table = results.Table(options.experiment, unit.algorithm, dataset.name, rows=kept)
+            diverged = {int(run): int(step) for run, step in meta["diverged"].items()}
+            if learner.steps == options.steps and saved.get("status") == "complete":
+                print(f"{unit.folder} is complete at {options.steps} updates: nothing to do.")
+                return
+            print(f"{unit.folder}: resuming at update {learner.steps}.")
+        learner.attach(transitions)
+        evaluator = None
+        if dataset.env_id is not None:
+            evaluator = Evaluator(dataset.env_id, run_ids, options.eval_episodes, options.seed)
+            stack.callback(evaluator.close)
+        loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
+        for logger in loggers:
+            stack.callback(logger.close)
+        if torch.cuda.is_available() and learner.device.type == "cuda":
+            config["device_name"] = torch.cuda.get_device_name(learner.device)
+        session = _Session(unit, config, learner, table, diverged, evaluator, dataset, loggers)
+        session.write_config("running")
+        try:
+            session.run(place)
+        except KeyboardInterrupt:
+            session.write_config("stopped")
+            print(f"\nStopped; the last checkpoint is kept. Go on with --resume ({unit.folder}).", file=sys.stderr)
+            raise
+        session.write_config(session.status)
+
+
+@dataclasses.dataclass
+class _Session:
+    """One unit while it trains."""
+
+    unit: _Unit
+    config: dict[str, Any]
+    learner: OfflineLearner
+    table: results.Table
+    diverged: dict[int, int]
+    evaluator: Evaluator | None
+    dataset: Dataset
+    loggers: list[Logger]
+    status: str = "running"
+
+    def run(self, place: int) -> None:
+        options, learner = self.unit.options, self.learner
+        saved_at = time.monotonic()
+        bar = tqdm(
+            total=options.steps,
+            initial=learner.steps,
+            desc=f"{self.unit.algorithm} x{learner.runs}",
+            unit="update",
+            position=place,
+            disable=not sys.stderr.isatty(),
+        )
+        with bar:
+            for stop in self._stops():
+                before, began = learner.steps, time.perf_counter()
+                while learner.steps < stop:
+                    block = min(256, stop - learner.steps)
+                    learner.update(block)
+                    bar.update(block)
+                values = {f"train/{name}": value for name, value in learner.metrics().items()}
+                rate = (learner.steps - before) / (time.perf_counter() - began)
+                values["time/updates_per_second"] = np.full(learner.runs, rate)
+                self._find_diverged(values)
+                evaluated = stop % options.eval_every == 0 or stop == options.steps
+                if evaluated and self.evaluator is not None:
+                    values |= self._evaluate(bar)
+                self.table.record_runs(stop, values, learner.run_ids)
+                for logger in self.loggers:
+                    logger.log(stop, values, learner.run_ids)
+                over = len(self.diverged) == learner.runs
+                if evaluated or over or time.monotonic() - saved_at > options.checkpoint_seconds:
+                    self.save()
+                    saved_at = time.monotonic()
+                if over:
+                    self.status = "diverged"
+                    return
+        self.status = "complete"
+
+    def _stops(self) -> Iterator[int]:
+        """Log points and evaluation points after the learner's step, in order."""
+        options = self.unit.options
+        step = self.learner.steps
+        while step < options.steps:
+            step = min((step // every + 1) * every for every in (options.log_every, options.eval_every))
+            step = min(step, options.steps)
+            yield step
+
+    def _find_diverged(self, values: dict[str, np.ndarray]) -> None:
+        fine = self.learner.finite()
+        for metric in values.values():
+            fine = fine & np.isfinite(metric)
+        for slot, run in enumerate(self.learner.run_ids):
+            if not fine[slot] and run not in self.diverged:
+                self.diverged[run] = self.learner.steps
+                tqdm.write(
+                    f"{self.unit.algorithm}: run {run} diverged (not finite) by update {self.learner.steps}; "
+                    "the other runs go on.",
+                    file=sys.stderr,
+                )
+
+    def _evaluate(self, bar: Any) -> dict[str, np.ndarray]:
+        assert self.evaluator is not None
+        played = self.evaluator.evaluate(self.learner, self.learner.steps, skip=list(self.diverged))
+        returns = played.returns.mean(1)
+        values = {"eval/return": returns, "eval/length": played.lengths.mean(1)}
+        shown, name = returns, "return"
+        if self.dataset.min_score is not None:
+            values["eval/score"] = shown = self.dataset.normalized_score(returns)
+            name = "score"
+        finite = shown[np.isfinite(shown)]
+        mean = f"{finite.mean():.1f}" if len(finite) else "none"
+        bar.set_postfix_str(f"{name} {mean}")
+        if bar.disable:
+            print(f"{self.unit.algorithm}: update {self.learner.steps}, mean {name} {mean}", file=sys.stderr)
+        return values
+
+    def save(self) -> None:
+        """Metrics first, then the checkpoint: what the checkpoint does not know yet is dropped at a resume."""
+        results.write_table(self.table.frame(), self.unit.folder / "metrics.parquet")
+        diverged = {str(run): step for run, step in self.diverged.items()}
+        self.learner.save(self.unit.folder / "checkpoint.safetensors", diverged=diverged, env=self.dataset.env_id)
+
+    def write_config(self, status: str) -> None:
+        self.config["status"] = status
+        self.config["diverged"] = {str(run): step for run, step in self.diverged.items()}
+        write_atomically(self.unit.folder / "config.json", json.dumps(self.config, indent=2) + "\n")
+
+
+def _describe(
+    unit: _Unit, dataset: Dataset, transitions: Transitions, learner: OfflineLearner, matmul: str
+) -> dict[str, Any]:
+    """The resolved configuration: everything that made the numbers."""
+    options = unit.options
+    mean_return = float(dataset.episode_returns().mean())
+    data = {"eval/return": mean_return}
+    if dataset.min_score is not None:
+        data["eval/score"] = float(dataset.normalized_score(mean_return))
+    return {
+        "experiment": options.experiment,
+        "algorithm": unit.algorithm,
+        "problem": dataset.name,
+        "env": dataset.env_id,
+        "score_source": dataset.score_source,
+        "hyperparameters": json.loads(json.dumps(dataclasses.asdict(learner.config))),
+        "runs": learner.run_ids,
+        "seed": options.seed,
+        "steps": options.steps,
+        "eval_every": options.eval_every,
+        "eval_episodes": options.eval_episodes,
+        "log_every": options.log_every,
+        "device": options.device,
+        "matmul": matmul,
+        "data": data,
+        "data_rows": len(transitions),
+        "data_checksum": transitions.checksum(),
+        "versions": _versions(),
+        "git_commit": _commit(),
+        "command": ["orbs", *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _check_same(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
+    differ = [key for key in FIXED if saved.get(key) != config[key]]
+    if differ:
+        detail = "; ".join(f"{key}: {saved.get(key)} there, {config[key]} here" for key in differ)
+        reject("--resume", f"the settings that {folder} was started with", detail, "use those, or another --out")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"orbs": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "gymnasium", "mujoco", "gymnasium-robotics"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with a + where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        git = ("git", "-C", os.fspath(here))
+        commit = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True, check=True).stdout.strip()
+        state = subprocess.run((*git, "status", "--porcelain", "-uno"), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if state.stdout.strip() else "")
