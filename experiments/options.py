@@ -72,7 +72,7 @@ class Train:
 class Evaluate:
     """Play episodes with the policies of a run folder and print their returns."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A run folder, e.g. runs/pendulum-medium-replay-v0/prdc."""
     episodes: int = 100
     """Episodes per run."""
@@ -90,7 +90,7 @@ class Evaluate:
 class Report:
     """Tables (console, CSV, Markdown) and figures (PNG) from any number of run folders."""
 
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDERS ...")]
     """Run folders, or folders above them."""
     out: Path | None = None
     """Where to write; by default a folder `report` in the first folder."""

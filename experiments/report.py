@@ -230,7 +230,7 @@ def _pooled(
 ) -> list[dict[str, Any]]:
     if len(common) < 2:
         return []
-    if False:
+    if metric == "eval/return":
         notes.append(
             "Returns of different problems have different units: no pooled mean or IQM without eval/score."
         )
@@ -304,7 +304,7 @@ def _cell(row: Any) -> dict[str, str]:
 def _aligned(rows: Sequence[dict[str, str]]) -> list[str]:
     """A heading and one string a row, aligned; a name too long for the width gets a line of its own.
 
-    Numbers too wide for the width (losses of 1e9) cost the columns of least and largest run; table.csv keeps them.
+    Numbers too wide for the width (losses of 1e9) cost the columns min and max; table.csv keeps them.
     """
     lines = [{key: key.removeprefix("mean ").removeprefix("IQM ") for key in rows[0]}, *rows]
     width = {key: max(len(line[key]) for line in lines) for key in rows[0]}

@@ -185,7 +185,7 @@ class OfflineLearner:
         Raises:
             ValueError: another shape.
         """
-        x = torch.as_tensor(obs)
+        x = obs if isinstance(obs, Tensor) else torch.tensor(np.asarray(obs))
         rank = x.ndim
         if rank not in (1, 2, 3) or x.shape[-1] != self.obs_dim or (rank == 3 and x.shape[0] != self.runs):
             expected = f"({self.obs_dim},), (n, {self.obs_dim}) or ({self.runs}, n, {self.obs_dim})"

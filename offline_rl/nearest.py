@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 
 FORMAT = 1
 SHORT = 8  # most queries are answered by the first few neighbours, so these are tried alone first
-REACH = 1.25  # neighbours further than this many mean standard deviations are not listed: they hardly ever matter
+REACH = 2.0  # neighbours beyond this many mean standard deviations hardly ever matter: they are not listed
 BLOCK, WIDTH = 256, 4096  # rows of a tile of distances, and its columns
 CROWD = 20_000  # a list that expands to more rows than this (many repeated states) goes to the tree instead
 
@@ -208,6 +208,8 @@ def _block_neighbours(
     best[:, 0], found[:, 0] = -1.0, torch.arange(start, start + size)  # own state first, whatever the rounding
     nearest = np.argsort(apart, kind="stable")
     offsets = np.arange(BLOCK)
+    tile, below = torch.empty(size * WIDTH), np.empty(size * WIDTH, np.bool_)  # reused: fresh pages cost time
+    left = torch.cat([-2 * query, torch.ones(size, 1), norm], 1)
     with _full_precision():
         for chunk in range(0, len(nearest), WIDTH // BLOCK):
             limit = torch.clamp(best.amax(1), max=reach)
@@ -218,8 +220,12 @@ def _block_neighbours(
             columns = (starts[pick][:, None] + offsets).ravel()
             columns = columns[columns < total]
             other = torch.from_numpy((points[columns] - centre).astype(np.float32))
-            distance = torch.addmm(other.square().sum(1), query, other.T, alpha=-2)
-            hit = np.flatnonzero((distance < limit[:, None] - norm).numpy())
+            ones = torch.ones(len(other), 1)
+            right = torch.cat([other, other.square().sum(1, keepdim=True), ones], 1)
+            left[:, -1] = norm[:, 0] - limit
+            distance = tile[: size * len(other)].view(size, -1)
+            torch.mm(left, right.T, out=distance)  # squared distance less the limit
+            hit = np.flatnonzero(np.less(distance.view(-1).numpy(), 0, out=below[: distance.numel()]))
             row, column = hit // len(columns), columns[hit % len(columns)]
             keep = column != row + start
             hit, row, column = hit[keep], row[keep], column[keep]
@@ -228,7 +234,7 @@ def _block_neighbours(
             place = np.arange(len(row)) - np.searchsorted(row, row)
             wide = torch.full((size, int(place.max()) + 1), torch.inf)
             ids = torch.full(wide.shape, -1, dtype=torch.int64)
-            wide[row, place] = distance.ravel()[torch.from_numpy(hit)] + norm[row, 0]
+            wide[row, place] = distance.view(-1)[torch.from_numpy(hit)] + limit[row]
             ids[row, place] = torch.from_numpy(column)
             best, index = torch.cat([best, wide], 1).topk(k + 1, 1, largest=False)
             found = torch.cat([found, ids], 1).gather(1, index)
@@ -238,7 +244,7 @@ def _block_neighbours(
     # A missing row at true distance d < sqrt(squared) would have norm below |x| + sqrt(squared), and so a computed
     # distance wrong by at most this; its computed squared distance is not below `squared`.
     scale = np.square(2 * norm.sqrt().double().numpy() + np.sqrt(squared))
-    radius = np.sqrt(np.maximum(squared - 2 * (dim + 8) * 2.0**-24 * scale, 0.0))
+    radius = np.sqrt(np.maximum(squared - 4 * (dim + 8) * 2.0**-24 * scale, 0.0))
     radius = np.maximum(radius - 1e-13 * np.abs(high).max() * dim, 0.0)  # rotation rounding, in float64
     return found[:, :k].numpy(), np.where(complete, np.inf, radius)
 

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import report, results, statistics
+from experiments import plots, report, results, statistics
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rendering takes most of a report's time; one test does it, and test_plots looks at the figures."""
+    if request.node.name != "test_numbers_and_files":
+        monkeypatch.setattr(plots, "_save", lambda figure, path: results.write_text(path, "no figure"))
 
 
 def make(
@@ -24,7 +31,7 @@ def make(
     experiment: str = "exp",
     **config: Any,
 ) -> Path:
-    """A run folder whose runs end at `final`; earlier evaluations are 1000 lower, returns ten times the score."""
+    """A run folder whose runs end at `final`; earlier evaluations are 1000 lower, returns 10 x the score."""
     recorder = results.Table(experiment, algorithm, problem)
     runs = np.arange(len(final))
     for step in steps:
@@ -158,8 +165,9 @@ def test_checkpoints_are_told_apart(tmp_path: Path) -> None:
         recorder.record_runs(step, {"eval/return": [100.0 if step == 0 else step, 100.0 + step]}, [0, 1])
     results.write_table(recorder.frame(), tmp_path / "r" / "metrics.parquet")
     means = {}
-    for checkpoint in ("final", "last10", "best"):
-        found = report.report(tmp_path / "r", tmp_path / checkpoint, checkpoint=checkpoint)  # type: ignore[arg-type]
+    checkpoints: tuple[report.Checkpoint, ...] = ("final", "last10", "best")
+    for checkpoint in checkpoints:
+        found = report.report(tmp_path / "r", tmp_path / checkpoint, checkpoint=checkpoint)
         means[checkpoint] = row(found, "hopper", "BC")["mean"]
         assert report.DESCRIBED[checkpoint] in " ".join(found.text.split())
     assert means == {"final": (11 + 111) / 2, "last10": (6.5 + 106.5) / 2, "best": (100 + 111) / 2}

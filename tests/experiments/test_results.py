@@ -101,8 +101,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 def test_data_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     sync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), sync(fd))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b))[1])
+
+    def syncing(descriptor: int) -> None:
+        calls.append("fsync")
+        sync(descriptor)
+
+    def replacing(source: Path, target: Path) -> None:
+        calls.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", replacing)
     results.write_text(tmp_path / "a.txt", "text")
     assert calls == ["fsync", "replace", "fsync"]
 
@@ -135,7 +144,7 @@ def test_read_folders_searches_and_joins(tmp_path: Path) -> None:
     found = results.read_results([tmp_path, tmp_path / "a"])
     pd.testing.assert_frame_equal(results.read_folders(tmp_path), found.table)
     assert len(found.table) == 2 * len(table())
-    status = found.status.set_index(["algorithm", "run"])
+    status: Any = found.status.set_index(["algorithm", "run"])
     assert status.loc[("BC", 1), "diverged_step"] == 150
     assert status.loc[("BC", 1), "status"] == "complete"
     assert pd.isna(status.loc[("BC", 0), "diverged_step"])

@@ -170,6 +170,19 @@ def test_iqm_interval_is_seeded_and_stratified() -> None:
     assert one.low < one.value < one.high
 
 
+def test_iqm_interval_is_the_stretched_bootstrap() -> None:
+    # Four equal tasks: 4 * 2 degrees of freedom; a resample of three values has 2/3 of their variance.
+    found = ends(statistics.iqm_interval([[-1.0, 0.0, 1.0]] * 4, np.random.default_rng(0), samples=20_000))
+    drawn = np.sqrt(3 / 2) * np.random.default_rng(1).choice([-1.0, 0.0, 1.0], (20_000, 12))
+    # Equal tasks around zero need no strata here; deviations are from the task's mean, which is zero.
+    half = (
+        np.quantile(stats.trim_mean(drawn, 0.25, axis=1), 0.975)
+        * stats.t.ppf(0.975, 8)
+        / stats.norm.ppf(0.975)
+    )
+    assert found == pytest.approx((0, -half, half), rel=0.03, abs=1e-12)
+
+
 def test_probability_of_improvement_hand_values() -> None:
     found = statistics.probability_of_improvement([[1.0, 2.0], [5.0, 5.0]], [[1.0, 0.0], [5.0, 9.0]])
     # Task 1: 3 wins and a tie of 4 pairs, 3.5 / 4. Task 2: two ties, two losses, 1 / 4.

@@ -166,7 +166,7 @@ class Reference:
                 for i, layers in enumerate(pair):
                     stack = [state[f"{prefix}.{j}"][2 * run + i] for j in range(len(flatten(layers)))]
                     gaps += [(x - p).abs().max() for x, p in zip(stack, flatten(layers), strict=True)]
-        return max(float(gap) for gap in gaps)
+        return max(gap.item() for gap in gaps)
 
 
 def moved(before, after, prefix):

@@ -1,0 +1,1 @@
+"""Speed and score benchmarks. They write raw tables under --out; the tables that are quoted lie in results/."""

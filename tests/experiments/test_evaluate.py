@@ -1,0 +1,67 @@
+"""Evaluation: one seeded episode a slot, against a plain loop; start states independent of training."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from experiments.evaluate import Evaluator, episode_seed
+from offline_rl import BC
+
+
+@pytest.fixture(scope="module")
+def learner():
+    return BC(3, 1, -2.0, 2.0, runs=2, hidden=(16,))
+
+
+def test_equals_a_plain_loop_over_episodes(learner):
+    evaluator = Evaluator("Pendulum-v1", learner.run_ids, episodes=2, seed=5)
+    played = evaluator.evaluate(learner, step=70)
+    for run in (0, 1):
+        for episode in (0, 1):
+            env = gym.make("Pendulum-v1")
+            obs, _ = env.reset(seed=episode_seed(5, run, 70, episode))
+            total, done = 0.0, False
+            while not done:
+                obs, reward, terminated, truncated, _ = env.step(learner.act(obs)[run])
+                total += reward
+                done = terminated or truncated
+            assert played.returns[run, episode] == pytest.approx(total, rel=1e-5)
+    assert (played.lengths == 200).all()
+    np.testing.assert_array_equal(evaluator.evaluate(learner, step=70).returns, played.returns)
+    assert not np.array_equal(evaluator.evaluate(learner, step=71).returns, played.returns)
+    evaluator.close()
+
+
+def test_early_ends_leave_the_other_slots_alone():
+    """Hopper's untrained policies fall at different times; each slot's return is its own first episode's."""
+    learner = BC(11, 3, runs=2, hidden=(8,))
+    evaluator = Evaluator("Hopper-v4", learner.run_ids, episodes=3, seed=0)
+    played = evaluator.evaluate(learner, step=0)
+    assert len(np.unique(played.lengths)) > 1
+    env = gym.make("Hopper-v4")
+    obs, _ = env.reset(seed=episode_seed(0, 1, 0, 2))
+    total, length, done = 0.0, 0, False
+    while not done:
+        obs, reward, terminated, truncated, _ = env.step(learner.act(np.float32(obs))[1])
+        total, length, done = total + reward, length + 1, terminated or truncated
+    assert played.lengths[1, 2] == length
+    assert played.returns[1, 2] == pytest.approx(total, rel=1e-4)
+    evaluator.close()
+
+
+def test_start_states_differ_by_run_step_and_episode_and_not_by_algorithm():
+    seeds = {episode_seed(0, run, step, episode) for run in range(5) for step in range(5) for episode in range(5)}
+    assert len(seeds) == 125
+
+
+def test_skipped_runs_are_nan(learner):
+    evaluator = Evaluator("Pendulum-v1", learner.run_ids, episodes=1, seed=0)
+    played = evaluator.evaluate(learner, step=0, skip=[0])
+    assert np.isnan(played.returns[0]).all()
+    assert np.isfinite(played.returns[1]).all()
+    evaluator.close()
+
+
+def test_no_episode_is_an_error():
+    with pytest.raises(ValueError, match="eval_episodes: expected at least 1"):
+        Evaluator("Pendulum-v1", [0], 0, 0)
