@@ -167,7 +167,7 @@ class Philox:
         step = torch.arange(first_step, first_step + steps, device=device).view(-1, 1)
         shape = (len(self.runs), steps, blocks)
         c0 = element.expand(shape)
-        c1, c2 = (step & _MASK).expand(shape), (step >> 32).expand(shape)
+        c1, c2 = (step & _MASK).expand(shape), ((step >> 32) & _MASK).expand(shape)
         c3 = torch.full((1,), self.purpose(purpose), device=device).expand(shape)
         k0 = torch.full((1, 1, 1), self.seed, device=device)
         k1 = self.runs.view(-1, 1, 1)

@@ -134,16 +134,12 @@ def learning_curves(
                     f"df: expected one value per run and step, got several for {name} on {problem}; "
                     "join experiment and algorithm into one name where experiments differ"
                 )
-            dead = summary[
-                (summary["problem"] == problem) & (summary["algorithm"] == name) & summary["diverged"]
-            ]
+            dead = summary[(summary["problem"] == problem) & (summary["algorithm"] == name) & summary["diverged"]]
             note = _curve(ax, rows, dead, style[name], level)
             handles.append(Line2D([], [], linewidth=1.6, label=f"{name} ({note})", **style[name]))
         value = (reference or {}).get(problem)
         if value is not None and np.isfinite(value):
-            handles.append(
-                ax.axhline(value, color="0.35", linestyle="--", linewidth=1, label="mean of the data")
-            )
+            handles.append(ax.axhline(value, color="0.35", linestyle="--", linewidth=1, label="mean of the data"))
         ax.set_title(problem, fontsize=10)
         ax.set_xlabel("training steps")
         ax.set_ylabel(UNITS.get(metric, metric), fontsize=9)
@@ -172,9 +168,7 @@ def performance_profile(
     """
     if not scores:
         raise ValueError("scores: expected at least one algorithm, got none; is every run diverged?")
-    everything = np.concatenate([np.ravel(task) for tasks in scores.values() for task in tasks]).astype(
-        np.float64
-    )
+    everything = np.concatenate([np.ravel(task) for tasks in scores.values() for task in tasks]).astype(np.float64)
     margin = 0.05 * max(np.ptp(everything), 1e-9 + 0.1 * np.abs(everything).max())
     thresholds = np.linspace(everything.min() - margin, everything.max() + margin, 301)
     figure, (ax,) = _figure(1, 6.2, 4.0)

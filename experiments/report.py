@@ -147,9 +147,7 @@ def _choose(table: DataFrame, metric: str | None, notes: list[str]) -> str:
     return "eval/return"
 
 
-def _row(
-    problem: str, algorithm: str, group: DataFrame, values: FloatArray, notes: list[str]
-) -> dict[str, Any]:
+def _row(problem: str, algorithm: str, group: DataFrame, values: FloatArray, notes: list[str]) -> dict[str, Any]:
     """One row of the table; says in `notes` what is odd about its runs."""
     who = f"{algorithm} on {problem}"
     dead = group[group["diverged"]]
@@ -231,9 +229,7 @@ def _pooled(
     if len(common) < 2:
         return []
     if metric == "eval/return":
-        notes.append(
-            "Returns of different problems have different units: no pooled mean or IQM without eval/score."
-        )
+        notes.append("Returns of different problems have different units: no pooled mean or IQM without eval/score.")
         return []
     rows = []
     for algorithm in sorted({key[1] for key in cells}):
@@ -255,9 +251,7 @@ def _improvement(cells: Cells, common: Sequence[str]) -> list[dict[str, Any]]:
             found = statistics.probability_of_improvement(
                 [cells[problem, first] for problem in common], [cells[problem, second] for problem in common]
             )
-            rows.append(
-                {"first": first, "second": second, "problems": len(common)} | _fields("probability", found)
-            )
+            rows.append({"first": first, "second": second, "problems": len(common)} | _fields("probability", found))
     return rows
 
 

@@ -71,9 +71,7 @@ def _typed(df: DataFrame, source: str) -> DataFrame:
     try:
         return df[list(COLUMNS)].astype(COLUMNS)
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{source}: expected columns of types {COLUMNS}, got {dict(df.dtypes)}: {error}"
-        ) from error
+        raise ValueError(f"{source}: expected columns of types {COLUMNS}, got {dict(df.dtypes)}: {error}") from error
 
 
 class Table:
@@ -104,9 +102,7 @@ class Table:
         """Append {metric: array (runs,)} at `step`; `run_ids` (runs,) are the runs' global numbers."""
         runs = np.asarray(run_ids)
         if runs.ndim != 1 or not (np.issubdtype(runs.dtype, np.integer) or runs.size == 0):
-            raise ValueError(
-                f"run_ids: expected a vector of integers, got {runs.dtype} of shape {runs.shape}"
-            )
+            raise ValueError(f"run_ids: expected a vector of integers, got {runs.dtype} of shape {runs.shape}")
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
             raise ValueError(f"step: expected an integer of at least 0, got {step!r}")
         checked = {}
@@ -115,8 +111,7 @@ class Table:
             checked[metric] = np.array(given, dtype=np.float64)
             if checked[metric].shape != runs.shape:
                 raise ValueError(
-                    f"values[{metric!r}]: expected one value per run, shape {runs.shape}, "
-                    f"got {checked[metric].shape}"
+                    f"values[{metric!r}]: expected one value per run, shape {runs.shape}, got {checked[metric].shape}"
                 )
         for metric, array in checked.items():
             self._run.append(np.array(runs, dtype=np.int64))
@@ -187,13 +182,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"{path}: expected JSON, got {error}; the file is damaged, restore or delete it"
-        ) from error
+        raise ValueError(f"{path}: expected JSON, got {error}; the file is damaged, restore or delete it") from error
     if not isinstance(config, dict):
-        raise ValueError(
-            f"{path}: expected a JSON object, got {type(config).__name__}; is it a run's configuration?"
-        )
+        raise ValueError(f"{path}: expected a JSON object, got {type(config).__name__}; is it a run's configuration?")
     return config
 
 
@@ -204,15 +195,11 @@ def find_folders(folders: str | Path | Iterable[str | Path]) -> list[Path]:
     """
     given = [Path(folders)] if isinstance(folders, (str, Path)) else [Path(folder) for folder in folders]
     if not given:
-        raise ValueError(
-            "folders: expected at least one run folder, got none; name the folder that training wrote to"
-        )
+        raise ValueError("folders: expected at least one run folder, got none; name the folder that training wrote to")
     found: set[Path] = set()
     for folder in given:
         if not folder.is_dir():
-            raise FileNotFoundError(
-                f"folders: expected a folder, got {folder}, which is not there; check the path"
-            )
+            raise FileNotFoundError(f"folders: expected a folder, got {folder}, which is not there; check the path")
         found.update(file.parent.resolve() for file in folder.rglob("metrics.parquet"))
     if not found:
         raise ValueError(
@@ -258,8 +245,7 @@ def read_results(folders: str | Path | Iterable[str | Path]) -> Results:
             groups = {(told[0], told[1], told[2])}
         diverged = _diverged(config, folder)
         known: set[tuple[str, str, str, int]] = {
-            (str(row[0]), str(row[1]), str(row[2]), int(row[3]))
-            for row in runs.itertuples(index=False, name=None)
+            (str(row[0]), str(row[1]), str(row[2]), int(row[3])) for row in runs.itertuples(index=False, name=None)
         }
         # A run that diverged before its first row is a run all the same.
         missing = set(diverged) - {run[3] for run in known}
@@ -336,17 +322,13 @@ def summarise(df: DataFrame, metric: str, status: DataFrame | None = None) -> Da
             "final_step": grouped["step"].max(),
             "last10": tail.agg(lambda values: float(np.mean(values.to_numpy()))),
             "last10_count": tail.size(),
-            "best": chosen.assign(value=chosen["value"].where(finite))
-            .groupby(IDENTITY, sort=True)["value"]
-            .max(),
+            "best": chosen.assign(value=chosen["value"].where(finite)).groupby(IDENTITY, sort=True)["value"].max(),
             "evaluations": grouped.size(),
             "diverged_step": chosen[~finite].groupby(IDENTITY)["step"].min(),
         }
     )
     if status is not None:
-        told = (
-            status.dropna(subset=["diverged_step"]).groupby(IDENTITY)["diverged_step"].min().astype("float64")
-        )
+        told = status.dropna(subset=["diverged_step"]).groupby(IDENTITY)["diverged_step"].min().astype("float64")
         result = result.reindex(result.index.union(told.index))
         result["diverged_step"] = np.fmin(result["diverged_step"], told.reindex(result.index))
     result["diverged_step"] = result["diverged_step"].astype("Int64")

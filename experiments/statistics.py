@@ -174,9 +174,7 @@ def trimmed_interval(x: ArrayLike, level: float = 0.95) -> Estimate:
     kept = n - 2 * cut
     winsorised = np.clip(values, values[..., cut, None], values[..., n - cut - 1, None])
     squares = (n - 1) * winsorised.var(axis=-1, ddof=1)
-    return _centred(
-        value, np.asarray(_t_quantile(level, kept - 1.0) * np.sqrt(squares / (kept * (kept - 1))))
-    )
+    return _centred(value, np.asarray(_t_quantile(level, kept - 1.0) * np.sqrt(squares / (kept * (kept - 1)))))
 
 
 def iqm_interval(
@@ -209,9 +207,7 @@ def iqm_interval(
         mean = task.mean(axis=-1)[..., None, None]
         drawn = task[..., rng.integers(0, n, size=(samples, n))]
         resampled.append(mean + np.sqrt(n / (n - 1)) * (drawn - mean))
-    low, high = np.quantile(
-        iqm(np.concatenate(resampled, axis=-1)), [0.5 - level / 2, 0.5 + level / 2], axis=-1
-    )
+    low, high = np.quantile(iqm(np.concatenate(resampled, axis=-1)), [0.5 - level / 2, 0.5 + level / 2], axis=-1)
     total = sum(runs)
     ordered = np.sort(np.concatenate(values, axis=-1), axis=-1)
     bounds = ordered[..., total // 4, None], ordered[..., total - total // 4 - 1, None]
@@ -231,9 +227,7 @@ def _improvement_variance(theta: FloatArray, m: int, n: int) -> FloatArray:
     return np.asarray(theta * (1 - theta) * shape / (m * n))
 
 
-def probability_of_improvement(
-    x: Sequence[ArrayLike], y: Sequence[ArrayLike], level: float = 0.95
-) -> Estimate:
+def probability_of_improvement(x: Sequence[ArrayLike], y: Sequence[ArrayLike], level: float = 0.95) -> Estimate:
     """P(a run of x beats one of y) on a task, ties half, averaged over tasks; x and y hold (..., n_k) a task.
 
     The interval is Newcombe's score interval: the values theta whose own standard error puts them within z of
@@ -247,8 +241,7 @@ def probability_of_improvement(
     first, second = _tasks(x, "x"), _tasks(y, "y")
     if len(first) != len(second):
         raise ValueError(
-            f"y: expected the {len(first)} tasks of x in the same order, got {len(second)}; "
-            "compare on common tasks"
+            f"y: expected the {len(first)} tasks of x in the same order, got {len(second)}; compare on common tasks"
         )
     count = len(first)
     sizes = [(a.shape[-1], b.shape[-1]) for a, b in zip(first, second, strict=True)]

@@ -32,7 +32,7 @@ FORMAT = 1
 SHORT = 8  # most queries are answered by the first few neighbours, so these are tried alone first
 REACH = 2.0  # neighbours beyond this many mean standard deviations hardly ever matter: they are not listed
 BLOCK, WIDTH = 256, 4096  # rows of a tile of distances, and its columns
-CROWD = 20_000  # a list that expands to more rows than this (many repeated states) goes to the tree instead
+CROWD = 2_000  # a list that expands to more rows than this (many repeated states) goes to the tree instead
 
 
 def _canonical(states: Array) -> Array:
@@ -135,9 +135,9 @@ class NeighbourTable:
             bound[order[mine]] = limit
         radius = np.nextafter(bound.astype(np.float32), np.float32(0))
         radius[np.isinf(bound)] = np.inf
-        first, count, members = (part.astype(np.int32) for part in (first[state], count[state], members))
         inner, outer = radius[state].T.copy()
-        return cls(lists[state], outer, inner, first, count, members, _checksum(states))
+        groups = [part.astype(np.int32) for part in (first[state], count[state], members)]
+        return cls(lists[state], outer, inner, groups[0], groups[1], groups[2], _checksum(states))
 
     @classmethod
     def cached(
@@ -240,7 +240,7 @@ def _block_neighbours(
             found = torch.cat([found, ids], 1).gather(1, index)
     ends = best[:, [min(SHORT, k), k]].double().numpy()
     complete = np.isinf(ends) & ((found >= 0).sum(1, keepdim=True).numpy() == total)
-    squared = np.minimum(ends, reach)
+    squared = np.clip(ends, 0.0, reach)  # rounding can make it negative
     # A missing row at true distance d < sqrt(squared) would have norm below |x| + sqrt(squared), and so a computed
     # distance wrong by at most this; its computed squared distance is not below `squared`.
     scale = np.square(2 * norm.sqrt().double().numpy() + np.sqrt(squared))
@@ -304,7 +304,7 @@ class NearestRow:
             return
         self._rows: Array = self._keys.numpy()
         self._tree: Any = None
-        if table is not None:
+        if table is not None and beta > 0:  # with beta = 0 no list proves anything
             if table.checksum != _checksum(_canonical(states.numpy())):
                 raise ValueError(
                     "table: expected the neighbour table of these states, got that of others; build it from the "

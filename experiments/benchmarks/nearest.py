@@ -36,7 +36,8 @@ def roll_out(name: str, rows: int, seed: int = 0) -> tuple[Array, Array]:
     except gymnasium.error.Error:
         env = gymnasium.make(f"{name}-v5").unwrapped
     rng = np.random.default_rng(seed)
-    assert env.observation_space.shape and env.action_space.shape
+    assert env.observation_space.shape is not None
+    assert env.action_space.shape is not None
     state_dim, action_dim = env.observation_space.shape[0], env.action_space.shape[0]
     states, actions = np.empty((rows, state_dim)), np.empty((rows, action_dim), np.float32)
     step = rows

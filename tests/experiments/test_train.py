@@ -31,7 +31,7 @@ def _cache(tmp_path_factory, monkeypatch):
 
 
 def options(out, **changes):
-    chosen = [name for name in changes.get("algos", ("td3bc",))]
+    chosen = list(changes.get("algos", ("td3bc",)))
     fields = dict(
         dataset=DATASET, algos=("td3bc",), runs=2, steps=60, eval_every=30, eval_episodes=1, log_every=10,
         out=out, set=tuple(text for text in SMALL if text.partition(".")[0] in chosen),
@@ -110,12 +110,11 @@ def test_resume_with_rows_past_the_checkpoint_drops_them(tmp_path):
 
 
 def command(out, steps, *more):
-    words = [
+    return [
         sys.executable, "-m", "experiments.cli", "train", "--dataset", DATASET, "--algos", "prdc", "--runs", "2",
         "--steps", str(steps), "--eval-every", "40", "--eval-episodes", "1", "--log-every", "10",
         "--checkpoint-seconds", "0", "--out", str(out), "--set", "prdc.hidden=16,16", "prdc.batch_size=32", *more,
     ]  # fmt: skip
-    return words
 
 
 def killed_then_resumed(tmp_path, kills, steps, seed):

@@ -1,0 +1,140 @@
+"""Updates a second on one core: TD3+BC beside a plain eager one, PRDC beside TD3+BC. Ratios are taken in one run.
+
+    python -m experiments.benchmarks.speed --out OUT [--rows 400000] [--rounds 15] [--device cpu]
+
+Every round measures all contestants in turn, so a machine that drifts drifts for all; the table holds every round and
+the summary the medians of the rounds' ratios. Times are processor seconds on a CPU, wall seconds on CUDA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.benchmarks.nearest import roll_out
+from experiments.benchmarks.plain_td3_bc import PlainTD3BC
+from experiments.cpu import choose_matmul, cpu_settings
+from experiments.results import write_text
+from offline_rl import PRDC, TD3BC, OfflineLearner
+from orbs import Transitions
+
+ALPHA = {"HalfCheetah": 40.0, "Hopper": 2.5}
+
+
+def rate(update: Callable[[int], None], n: int, runs: int, device: str) -> float:
+    """Run-updates a second."""
+    if device == "cpu":
+        began = time.process_time()
+        update(n)
+        return n * runs / (time.process_time() - began)
+    torch.cuda.synchronize()
+    wall = time.perf_counter()
+    update(n)
+    torch.cuda.synchronize()
+    return n * runs / (time.perf_counter() - wall)
+
+
+def transitions(kind: str, rows: int) -> Transitions:
+    """MuJoCo roll-outs of random controllers; rewards do not matter to the clock."""
+    states, actions = roll_out(kind, rows + 1)
+    reward = np.random.default_rng(0).normal(size=rows).astype(np.float32)
+    return Transitions(states[:-1], actions[:-1], reward, states[1:], np.zeros(rows), name=f"{kind}-type")
+
+
+def compare(
+    contestants: Mapping[str, tuple[Callable[[int], None], int, int]], rounds: int, data: str, device: str
+) -> list[dict[str, Any]]:
+    """contestants: {name: (update, updates per round, runs)} -> one row a round and contestant."""
+    rows = []
+    for update, n, _ in contestants.values():
+        update(max(n // 4, 4))
+    for index in range(rounds):
+        for name, (update, n, runs) in contestants.items():
+            speed = rate(update, n, runs, device)
+            rows.append({"data": data, "round": index, "contestant": name, "run_updates_per_s": speed})
+    return rows
+
+
+def ratios(frame: pd.DataFrame, numerator: str, denominator: str) -> tuple[float, float, float]:
+    """Median, minimum and maximum over rounds of the quotient of two contestants' speeds."""
+    wide = frame.pivot_table(index="round", columns="contestant", values="run_updates_per_s")
+    quotient = wide[numerator] / wide[denominator]
+    return float(quotient.median()), float(quotient.min()), float(quotient.max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for speed.csv and speed.md")
+    parser.add_argument("--rows", type=int, default=400_000, help="rows of each dataset")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of measurement")
+    parser.add_argument("--warm-up", type=int, default=2000, help="PRDC and TD3+BC updates before they are timed")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    matmul = choose_matmul("auto")
+    rows: list[dict[str, Any]] = []
+    lines = [
+        f"Processor {platform.processor() or platform.machine()}, torch {torch.__version__}, one thread, "
+        f"matrix kernels {matmul}, device {given.device}, {given.rows} rows, {given.rounds} rounds.",
+        "",
+        "| data | ratio of run-updates/s | median | min | max | speeds (medians) |",
+        "|---|---|---|---|---|---|",
+    ]
+    with cpu_settings(matmul):
+        for kind in ("HalfCheetah", "Hopper"):
+            data = transitions(kind, given.rows)
+            began = time.perf_counter()
+            prdc: OfflineLearner = PRDC.for_dataset(data, beta=2.0, alpha=ALPHA[kind], device=given.device)
+            build = time.perf_counter() - began
+            one = TD3BC.for_dataset(data, alpha=ALPHA[kind], device=given.device)
+            four = TD3BC.for_dataset(data, runs=4, alpha=ALPHA[kind], device=given.device)
+            if given.device == "cpu":
+                plain = PlainTD3BC(data)
+                contestants = {"plain": (plain.update, 60, 1), "td3bc": (one.update, 100, 1),
+                               "td3bc x4": (four.update, 30, 4)}  # fmt: skip
+                measured = compare(contestants, given.rounds, kind, given.device)
+                rows += measured
+                frame = pd.DataFrame(measured)
+                lines += _lines(frame, kind, [("td3bc", "plain"), ("td3bc x4", "plain")])
+            one.update(given.warm_up)
+            prdc.update(given.warm_up)
+            prdc.metrics()
+            contestants = {"td3bc": (one.update, 100, 1), "prdc": (prdc.update, 100, 1)}
+            measured = compare(contestants, given.rounds, f"{kind}, after {given.warm_up} updates", given.device)
+            rows += measured
+            frame = pd.DataFrame(measured)
+            lines += _lines(frame, kind, [("td3bc", "prdc")])
+            seen = {name: float(value[0]) for name, value in prdc.metrics().items()}
+            table_seconds = f"{build:.0f} s from the data to a PRDC learner (the neighbour table, or its cached file)"
+            found = f"certified {seen['certified_rate']:.3f}, own row {seen['own_row_rate']:.3f}"
+            medians = frame.groupby("contestant")["run_updates_per_s"].median()
+            extra = [
+                f"{steps}: {(steps / medians['prdc'] + build) / (steps / medians['td3bc']):.2f}"
+                for steps in (200_000, 1_000_000)
+            ]
+            lines.append(f"| {kind} | {table_seconds}; {found} | | | | cost with it included, at {', '.join(extra)} |")
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_text(given.out / "speed.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_text(given.out / "speed.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _lines(frame: pd.DataFrame, kind: str, pairs: list[tuple[str, str]]) -> list[str]:
+    medians = frame.groupby("contestant")["run_updates_per_s"].median()
+    lines = []
+    for numerator, denominator in pairs:
+        middle, low, high = ratios(frame, numerator, denominator)
+        speeds = f"{numerator} {medians[numerator]:.0f}, {denominator} {medians[denominator]:.0f}"
+        lines.append(f"| {kind} | {numerator} / {denominator} | {middle:.2f} | {low:.2f} | {high:.2f} | {speeds} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
