@@ -1,1 +1,1 @@
-"""Learners judged by regret: bandits, online convex optimisation, episodic MDPs. They arrive with the regret harness."""
+"""Learners judged by regret: bandits, online convex optimisation, episodic MDPs. They come with the regret harness."""

@@ -37,6 +37,7 @@ class Config:
         widths = self.hidden if isinstance(self.hidden, (tuple, list)) else ()
         if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
             check.reject("hidden", "one or more positive widths", "e.g. hidden=(256, 256)")
+        object.__setattr__(self, "hidden", tuple(widths))  # JSON gives a list
         check.one_of("stats_dtype", "float64", "float32")
 
 

@@ -142,8 +142,7 @@ class OfflineLearner:
         Raises:
             ValueError: n below 1, or no data attached.
         """
-        if n < 1:
-            reject("update.n", "at least 1", n, "ask for one or more updates")
+        _check_count("update.n", n)
         if self._data is None:
             reject(f"{self.name}.update", "attached data", "none", "call attach(dataset) or use for_dataset")
         done = 0
@@ -158,8 +157,7 @@ class OfflineLearner:
 
     def fit(self, dataset: Any, steps: int, progress: bool | None = None) -> Self:
         """Attach and update `steps` times with a progress bar (None: only where stderr is a terminal)."""
-        if steps < 1:
-            reject("fit.steps", "at least 1", steps, "ask for one or more updates")
+        _check_count("fit.steps", steps)
         self.attach(dataset)
         hide = not sys.stderr.isatty() if progress is None else not progress
         with tqdm(total=steps, desc=self.name, unit="update", disable=hide) as bar:
@@ -185,7 +183,7 @@ class OfflineLearner:
         Raises:
             ValueError: another shape.
         """
-        x = obs if isinstance(obs, Tensor) else torch.tensor(np.asarray(obs))
+        x = obs if isinstance(obs, Tensor) else torch.tensor(np.asarray(obs, order="C"))
         rank = x.ndim
         if rank not in (1, 2, 3) or x.shape[-1] != self.obs_dim or (rank == 3 and x.shape[0] != self.runs):
             expected = f"({self.obs_dim},), (n, {self.obs_dim}) or ({self.runs}, n, {self.obs_dim})"
@@ -365,6 +363,11 @@ def _transitions(dataset: Any) -> Transitions:
         reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
     data: Transitions = made()
     return data
+
+
+def _check_count(field: str, n: Any) -> None:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        reject(field, "an integer of at least 1", repr(n), "ask for one or more updates")
 
 
 def _run_ids(runs: Any) -> list[int]:

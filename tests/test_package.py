@@ -1,4 +1,4 @@
-"""The distribution: a wheel that holds every tracked file of the packages, installs and runs elsewhere; the docs run."""
+"""The distribution: a wheel that holds every tracked file, installs and runs elsewhere; the docs' examples run."""
 
 import doctest
 import os
@@ -51,7 +51,7 @@ def test_installed_wheel_runs_outside_the_checkout(wheel, tmp_path):
     import numpy
 
     (site / "present.pth").write_text(str(Path(numpy.__file__).parents[1]) + "\n")
-    words = ["install", "--no-index", "--no-deps", "--quiet", "--force-reinstall", "--prefix", place, wheel]
+    words = ["install", "--no-index", "--no-deps", "--quiet", "--ignore-installed", "--prefix", place, wheel]
     done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"ORBS_CACHE": str(tmp_path / "cache")}

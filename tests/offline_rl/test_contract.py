@@ -172,6 +172,13 @@ def test_act_answers_in_shape_and_kind(case, runs):
         np.testing.assert_array_equal(learner.act(array, deterministic=False), action)
 
 
+def test_act_takes_lists_views_and_no_rows(case):
+    learner = case.build()
+    np.testing.assert_array_equal(learner.act(DATA.obs[::-1]), learner.act(DATA.obs)[::-1])
+    np.testing.assert_array_equal(learner.act(DATA.obs[0].tolist()), learner.act(DATA.obs[0]))
+    assert learner.act(np.zeros((0, 3))).shape == (0, 2)
+
+
 def test_act_gives_each_run_its_own_observation_and_policy(case):
     learner = case.build(runs=3)
     obs = np.random.default_rng(1).normal(size=(3, 7, 3))
@@ -376,6 +383,12 @@ def test_numpy_integers_are_integers(case):
     assert json.dumps(learner.meta())
 
 
+def test_a_list_of_widths_is_as_good_as_a_tuple(case, tmp_path):
+    learner = case.build(hidden=[6, 5])
+    learner.save(tmp_path / "checkpoint.safetensors")
+    assert learner.config == case.build(hidden=(6, 5)).config == offline_rl.load(tmp_path).config
+
+
 def test_bad_shapes_bounds_device_and_dtype(case):
     make = case.kind
     for bad in (
@@ -396,7 +409,7 @@ def test_update_and_fit_refuse_nonsense(case):
     learner = case.kind(3, 2, **case.hyperparameters)
     with pytest.raises(ValueError, match="attach"):
         learner.update(1)
-    for n in (0, -3):
+    for n in (0, -3, 2.5, float("nan"), True, "5"):
         with pytest.raises(ValueError, match=r"update\.n"):
             case.build().update(n)
         with pytest.raises(ValueError, match=r"fit\.steps"):

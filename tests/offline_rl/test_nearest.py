@@ -146,19 +146,29 @@ def test_true_minimiser_just_outside_the_list() -> None:
         assert certified[0] == expected
 
 
-@pytest.mark.parametrize("shift", [-3e-7, 0.0, 3e-7])
-def test_certificate_at_its_limit(shift: float) -> None:
-    """The own row is at 2 * radius, give or take rounding; the first missing row has the policy's own action."""
-    rng = np.random.default_rng(5)
-    for trial in range(50):
-        gap = rng.uniform(0.05, 0.3)
-        states = np.array([[10.0], [10.0 + gap], [-10.0], [-12.0]], np.float32)
-        gap = float(states[1, 0] - states[0, 0])
-        actions = np.array([[2.0 * gap * (1 + shift)], [0.0], [5.0], [5.0]], np.float32)
-        beta = 2.0 if trial % 2 else float(rng.uniform(1.9, 2.1))
+def test_certificate_survives_the_rounding_of_the_keys() -> None:
+    """Two states a few ulps apart: float32 products bring their keys nearer than beta times the states' distance."""
+    misled = 0
+    for trial in range(300):
+        beta = float(np.random.default_rng(trial).uniform(1.1, 3.0))
+        states = np.array([[10.0], [10.0 + 4e-6]], np.float32)
+        products = (states * np.float32(beta)).astype(np.float64)
+        gap, rounded = beta * float(states[1, 0] - states[0, 0]), float(products[1, 0] - products[0, 0])
+        actions = np.array([[(gap + rounded) / 2], [0.0]], np.float32)  # row 0's distance to action 0
+        misled += rounded < 0.99 * gap
         index, action = np.array([0]), np.array([[0.0]], np.float32)
         rows, _ = ask(searcher(states, actions, beta, table=NeighbourTable.build(states, 1)), index, action)
         np.testing.assert_array_equal(rows, brute(keys_of(states, actions, beta), index, action))
+    assert misled > 20
+
+
+def test_brute_says_when_its_finalists_do_not_decide() -> None:
+    states, actions = np.zeros((40, 1), np.float32), np.zeros((40, 1), np.float32)
+    for finalists, expected in ((16, False), (40, True)):
+        search = searcher(states, actions, 2.0, method="brute", finalists=finalists)
+        rows, certified = ask(search, np.array([3]), np.ones((1, 1), np.float32))
+        assert certified[0] == expected
+        assert rows[0, 0] == 0 or not expected
 
 
 @pytest.mark.parametrize("method", ["list", "brute"])

@@ -215,3 +215,50 @@ def test_beta_has_no_default_and_k_no_more_rows_than_the_data():
         PRDC(3, 2)
     with pytest.raises(ValueError, match="k: expected 1 to 200"):
         PRDC.for_dataset(make_data(), beta=2.0, k=201, hidden=(4,))
+
+
+# Lineworld, specs/prdc.md section 9: nine in ten of the data's actions point away from the goal
+
+
+def lineworld(rows, seed=0):
+    """State in [0, 10], s' = s + a, reward 1 and the end on reaching 10; 90 % of the actions point left."""
+    rng = np.random.default_rng(seed)
+    state = rng.uniform(0, 10, rows)
+    action = rng.random(rows) * np.where(rng.random(rows) < 0.1, 1.0, -1.0)
+    goal = state + action >= 10
+    return Transitions(state[:, None], action[:, None], goal, np.clip(state + action, 0, 10)[:, None], goal)
+
+
+def reached(learner, horizon=60):
+    """(runs,) share of 20 starts from 0 to 9.5 from which the goal is reached."""
+    state = np.tile(np.linspace(0, 9.5, 20)[:, None], (learner.runs, 1, 1))
+    done = np.zeros((learner.runs, 20), bool)
+    for _ in range(horizon):
+        state = np.clip(state + learner.act(state), 0, 10)
+        done |= state[..., 0] >= 10
+    return done.mean(1)
+
+
+def solve(cls, data, steps, **arguments):
+    learner = cls.for_dataset(data, **arguments)
+    learner.update(steps)
+    return reached(learner), learner.metrics()
+
+
+def test_prdc_finds_the_goal_where_td3_bc_is_dragged_away():
+    fast = {"runs": 3, "hidden": (32, 32), "batch_size": 64, "learning_rate": 2e-3, "tau": 0.02, "discount": 0.9}
+    data = lineworld(1000)
+    assert solve(PRDC, data, 1500, beta=1.0, **fast)[0].mean() > 0.95
+    assert solve(TD3BC, data, 1500, **fast)[0].mean() < 0.7
+
+
+@pytest.mark.proof
+def test_prdc_solves_lineworld_and_td3_bc_with_the_same_alpha_does_not():
+    """5 runs, alpha 2.5, the algorithms' own discount and tau."""
+    common = {"runs": 5, "hidden": (64, 64), "batch_size": 128, "learning_rate": 1e-3}
+    data = lineworld(2000)
+    for beta in (1.0, 2.0):
+        share, metrics = solve(PRDC, data, 4500, beta=beta, **common)
+        assert share.tolist() == [1.0] * 5
+        assert (metrics["penalty"] < 0.05).all()
+    assert (solve(TD3BC, data, 4500, **common)[0] < 0.7).all()
