@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from offline_rl.nearest import NearestRow, NeighbourTable
+from offline_rl.nearest import NearestRow, NeighbourTable, _Scan
 
 Array = npt.NDArray[Any]
 ROWS = 1000
@@ -94,6 +94,42 @@ def test_equals_float64_brute_force(kind: str) -> None:
         np.testing.assert_array_equal(rows[certified], expected[certified])
         if kind in ("random", "correlated") and beta > 0:
             assert certified.mean() > 0.95
+
+
+@pytest.mark.parametrize("kind", ["random", "duplicated", "cluster", "correlated", "one point"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_both_full_searches_equal_float64_brute_force(kind: str, dtype: Any) -> None:
+    """The clock chooses between them, so each must be exact by itself."""
+    states, actions = (part.astype(dtype) for part in world(kind))
+    rng = np.random.default_rng(8)
+    index = rng.integers(0, ROWS, 300 if kind != "one point" else 40)
+    action = policy(actions, index, rng).astype(dtype)
+    for beta in (0.5, 2.0, 7.5):
+        keys = keys_of(states, actions, beta)
+        expected = brute(keys, index, action)[:, 0]
+        search = searcher(states, actions, beta)
+        query = np.concatenate([keys[index, : states.shape[1]], action], 1).astype(np.float64)
+        np.testing.assert_array_equal(search._by_tree(query)[:, 0], expected)
+        np.testing.assert_array_equal(_Scan(keys).nearest(query), expected)
+
+
+def test_clock_tries_both_full_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second search measures both, later ones keep to the quicker."""
+    states, actions = world("random", 500)
+    search = searcher(states, actions, 2.0)
+    used: list[str] = []
+    timed = NearestRow._timed
+
+    def spy(self: NearestRow, name: str, query: Array) -> Array:
+        used.extend([name] * bool(len(query)))
+        return timed(self, name, query)
+
+    monkeypatch.setattr(NearestRow, "_timed", spy)
+    for _ in range(6):
+        ask(search, np.arange(20), actions[:20])
+    assert set(used[:3]) == {"tree", "scan"}
+    assert len(used) == 7
+    assert len(set(used[3:])) == 1
 
 
 @pytest.mark.parametrize("kind", ["random", "duplicated", "cluster"])
