@@ -107,6 +107,11 @@ class Transitions:
             reject("transitions.action_low/high", "finite bounds", "inf", "give the box of the action space")
         if not np.all(self.action_low < self.action_high):
             reject("transitions.action_low", "below action_high", f"{self.action_low}", "swap or mend the bounds")
+        outside = (self.action < self.action_low - 1e-5) | (self.action > self.action_high + 1e-5)
+        if outside.any():
+            row = int(np.argwhere(outside)[0][0])
+            box = f"actions in {self.action_low} to {self.action_high}"
+            reject("transitions.action", box, f"{self.action[row]} in row {row}", "clip them, or give the true bounds")
 
     def __len__(self) -> int:
         return len(self.obs)

@@ -78,6 +78,8 @@ class TD3BCConfig(Config):
     """Bound of that noise, in the same units."""
     policy_period: int = 2
     """The actor and all target networks move every this many updates."""
+    critic: str = "twin"
+    """The critic, by its name in offline_rl.critics.CRITICS."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,7 +17,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from offline_rl.config import Config
 from offline_rl.critics.interface import Batch
@@ -85,7 +85,7 @@ class OfflineLearner:
         self.philox = Philox(seed, self.run_ids, self.device)
         self.seed = self.philox.seed
         self.steps = 0
-        self.data_name = ""
+        self.data_name = self.data_checksum = ""
         self._data: Tensor | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -104,11 +104,13 @@ class OfflineLearner:
         return len(self.run_ids)
 
     def attach(self, dataset: Any) -> None:
-        """Put the data on the device, normalised. A learner that was loaded keeps its own normaliser's values if
-        the data are the same, because they are computed from them.
+        """Put the data on the device, normalised.
+
+        A learner that has been trained keeps its normaliser, which is part of its policy; other data than it was
+        trained on are taken with a warning.
 
         Raises:
-            ValueError: shapes that do not fit the learner.
+            ValueError: shapes or an action box that do not fit the learner.
         """
         data = _transitions(dataset)
         if (data.obs_dim, data.action_dim) != (self.obs_dim, self.action_dim):
@@ -118,9 +120,17 @@ class OfflineLearner:
                 f"{data.obs_dim} and {data.action_dim}",
                 "build the learner with for_dataset",
             )
+        box = (self.action_low.cpu().numpy(), self.action_high.cpu().numpy())
+        if not (np.allclose(data.action_low, box[0]) and np.allclose(data.action_high, box[1])):
+            given = f"{data.action_low} to {data.action_high}"
+            reject(f"{self.name}.attach", f"actions in {box[0]} to {box[1]}", given, "use for_dataset")
+        checksum = data.checksum()
+        if self.steps and self.data_checksum not in ("", checksum):
+            message = f"{self.name} goes on on other data ({data.name}) than before ({self.data_name})"
+            warnings.warn(f"{message}; its normaliser stays that of the old data", stacklevel=2)
         data = self._select(data)
         config = self.config
-        if config.normalise_obs:
+        if config.normalise_obs and not self.steps:
             kind = np.dtype(config.stats_dtype)
             mean, std = data.obs.mean(0, dtype=kind), data.obs.std(0, dtype=kind)
             self.obs_mean.copy_(torch.as_tensor(mean))
@@ -133,7 +143,7 @@ class OfflineLearner:
         reward, next_obs = self._shape_reward(reward, next_obs)
         # One row holds all that an update needs: one gather, a few cache lines.
         self._data = torch.cat((obs, action, reward[:, None], terminal[:, None], next_obs), dim=1).contiguous()
-        self.data_name = data.name
+        self.data_name, self.data_checksum = data.name, checksum
         self._attached(obs, action)
 
     def update(self, n: int) -> None:
@@ -159,6 +169,8 @@ class OfflineLearner:
         """Attach and update `steps` times with a progress bar (None: only where stderr is a terminal)."""
         _check_count("fit.steps", steps)
         self.attach(dataset)
+        from tqdm import tqdm  # here, because whoever calls update() needs no progress bar
+
         hide = not sys.stderr.isatty() if progress is None else not progress
         with tqdm(total=steps, desc=self.name, unit="update", disable=hide) as bar:
             for start in range(0, steps, BLOCK):
@@ -231,6 +243,7 @@ class OfflineLearner:
             "dtype": str(self.dtype).removeprefix("torch."),
             "steps": self.steps,
             "data": self.data_name,
+            "data_checksum": self.data_checksum,
             "config": dataclasses.asdict(self.config),
         }
 
@@ -279,7 +292,7 @@ class OfflineLearner:
                 **{key: tuple(value) if isinstance(value, list) else value for key, value in meta["config"].items()},
             )
             learner.load_state_dict(tensors, meta["steps"])
-            learner.data_name = meta["data"]
+            learner.data_name, learner.data_checksum = meta["data"], meta["data_checksum"]
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"load: expected a learner's checkpoint, got {path} with a header that lacks or garbles {error}. Fix: "

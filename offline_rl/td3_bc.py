@@ -12,7 +12,7 @@ from torch import Tensor
 
 from offline_rl.bc import behaviour_loss
 from offline_rl.config import TD3BCConfig
-from offline_rl.critics import Batch, TwinCritic
+from offline_rl.critics import Batch, make_critic
 from offline_rl.learner import OfflineLearner
 from offline_rl.networks import Adam, clone_parameters, init_mlp, mlp, polyak
 
@@ -44,7 +44,8 @@ class TD3BC(OfflineLearner):
         self.actor = init_mlp(self.philox, "actor", sizes, dtype=self.dtype)
         self.actor_target = clone_parameters(self.actor)
         self.actor_optimiser = Adam(self.actor, config.learning_rate)
-        self.critic = TwinCritic(
+        self.critic = make_critic(
+            config.critic,
             self.philox,
             self.obs_dim,
             self.action_dim,

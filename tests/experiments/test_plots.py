@@ -54,9 +54,7 @@ def band(ax: Any, index: int = 0) -> np.ndarray:
 def test_curves_show_mean_and_t_interval(tmp_path: Path, drawn: list[Any]) -> None:
     values = np.random.default_rng(0).normal(50, 5, (4, 5))
     df = pd.concat([table({"BC": values, "IQL": values + 10}), table({"BC": values}, "walker")])
-    path = plots.learning_curves(
-        df, "eval/return", tmp_path / "new" / "curves.png", reference={"hopper": 42.0}
-    )
+    path = plots.learning_curves(df, "eval/return", tmp_path / "new" / "curves.png", reference={"hopper": 42.0})
     assert is_png(path)
     assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
     hopper, walker = drawn[0].axes
@@ -87,9 +85,9 @@ def test_one_run_has_a_line_and_no_band(tmp_path: Path, drawn: list[Any]) -> Non
 def test_diverged_runs_leave_from_their_step_on(tmp_path: Path, drawn: list[Any]) -> None:
     values = np.array([[1.0, 2, 3], [1, 2, 3], [1, 2, 1000], [np.nan, 2, 1000]])
     df = table({"BC": values})
-    status = pd.DataFrame(
-        [["exp", "BC", "hopper", 2, 200]], columns=[*results.IDENTITY, "diverged_step"]
-    ).astype({"diverged_step": "Int64"})
+    status = pd.DataFrame([["exp", "BC", "hopper", 2, 200]], columns=[*results.IDENTITY, "diverged_step"]).astype(
+        {"diverged_step": "Int64"}
+    )
     plots.learning_curves(df, "eval/return", tmp_path / "a.png", status=status)
     (ax,) = drawn[0].axes
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [2, 2, 1.5, 2])

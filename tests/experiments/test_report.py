@@ -63,9 +63,7 @@ def root(tmp_path: Path) -> Path:
 def test_numbers_and_files(root: Path, tmp_path: Path) -> None:
     found = report.report([root], tmp_path / "out")
     cell = row(found, "hopper", "BC")
-    mean, trimmed = (
-        f([10.0, 11.0, 12.0, 13.0, 19.0]) for f in (statistics.mean_interval, statistics.trimmed_interval)
-    )
+    mean, trimmed = (f([10.0, 11.0, 12.0, 13.0, 19.0]) for f in (statistics.mean_interval, statistics.trimmed_interval))
     assert [cell[f"mean{end}"] for end in ("", "_low", "_high")] == [mean.value, mean.low, mean.high]
     assert [cell[f"iqm{end}"] for end in ("", "_low", "_high")] == [trimmed.value, trimmed.low, trimmed.high]
     assert (cell["mean"], cell["iqm"], cell["min"], cell["max"]) == (13, 12, 10, 19)
@@ -188,9 +186,7 @@ def test_score_is_taken_only_if_all_have_it(tmp_path: Path) -> None:
     assert found.pooled.empty
     assert "different units" in found.text
     assert "profile" not in found.paths
-    assert list(report.report(tmp_path / "r", tmp_path / "c", metric="eval/score").table["problem"]) == [
-        "hopper"
-    ]
+    assert list(report.report(tmp_path / "r", tmp_path / "c", metric="eval/score").table["problem"]) == ["hopper"]
 
 
 def test_different_steps_are_warned_of(tmp_path: Path) -> None:
@@ -207,10 +203,7 @@ def test_different_steps_are_warned_of(tmp_path: Path) -> None:
     df = results.read_table(folder)
     results.write_table(df[(df["run"] == 0) | (df["step"] < 100)], folder)
     found = report.report(tmp_path / "r", tmp_path / "b")
-    assert any(
-        "WARNING, BC on hopper: runs were last evaluated at different steps, 50..100" in n
-        for n in found.notes
-    )
+    assert any("WARNING, BC on hopper: runs were last evaluated at different steps, 50..100" in n for n in found.notes)
 
 
 def test_experiments_are_not_mixed(tmp_path: Path) -> None:

@@ -14,15 +14,11 @@ import pytest
 from experiments import results
 
 
-def table(
-    runs: int = 3, steps: tuple[int, ...] = (0, 100, 200), algorithm: str = "BC", first: int = 0
-) -> pd.DataFrame:
+def table(runs: int = 3, steps: tuple[int, ...] = (0, 100, 200), algorithm: str = "BC", first: int = 0) -> pd.DataFrame:
     recorder = results.Table("exp", algorithm, "hopper")
     for step in steps:
         ids = np.arange(first, first + runs)
-        recorder.record_runs(
-            step, {"eval/return": step + ids / 10, "train/loss": np.full(runs, 1 / (step + 1))}, ids
-        )
+        recorder.record_runs(step, {"eval/return": step + ids / 10, "train/loss": np.full(runs, 1 / (step + 1))}, ids)
     return recorder.frame()
 
 
@@ -61,9 +57,7 @@ def test_recorder_rows_and_types() -> None:
 
 def test_recorder_refuses() -> None:
     recorder = results.Table("exp", "BC", "hopper")
-    with pytest.raises(
-        ValueError, match=r"values\['b'\]: expected one value per run, shape \(2,\), got \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"values\['b'\]: expected one value per run, shape \(2,\), got \(3,\)"):
         recorder.record_runs(0, {"a": [1, 2], "b": [1, 2, 3]}, [0, 1])
     assert len(recorder) == 0, "a refused call leaves nothing behind"
     with pytest.raises(ValueError, match="run_ids: expected a vector of integers"):
@@ -159,9 +153,7 @@ def test_duplicates_name_both_folders(tmp_path: Path) -> None:
     folder(tmp_path / "b", table(first=3))
     assert len(results.read_folders(tmp_path)) == 2 * len(table())
     folder(tmp_path / "b", table(first=2))
-    with pytest.raises(
-        ValueError, match=r"hopper / 2 / 0 / eval/return: expected one value, got 2, in .*/a and .*/b;"
-    ):
+    with pytest.raises(ValueError, match=r"hopper / 2 / 0 / eval/return: expected one value, got 2, in .*/a and .*/b;"):
         results.read_folders(tmp_path)
 
 

@@ -64,9 +64,7 @@ def test_iqm_conventions() -> None:
     rng = np.random.default_rng(0)
     for n in range(1, 30):
         x = rng.standard_normal((3, n))
-        np.testing.assert_allclose(
-            statistics.iqm(x), stats.trim_mean(x, 0.25, axis=-1), rtol=1e-13, atol=1e-13
-        )
+        np.testing.assert_allclose(statistics.iqm(x), stats.trim_mean(x, 0.25, axis=-1), rtol=1e-13, atol=1e-13)
     eight = np.arange(1.0, 9.0)
     assert statistics.iqm(eight) == statistics.iqm(eight, "quartile") == 4.5
     # Quartiles of (0, 0, 4) are 0 and 2; nothing is trimmed of three.
@@ -101,17 +99,13 @@ def test_pooled_mean_of_two_tasks_is_welch() -> None:
 
 def test_trimmed_interval() -> None:
     x = np.random.default_rng(3).standard_normal(3)
-    np.testing.assert_allclose(
-        ends(statistics.trimmed_interval(x)), ends(statistics.mean_interval(x)), rtol=1e-12
-    )
+    np.testing.assert_allclose(ends(statistics.trimmed_interval(x)), ends(statistics.mean_interval(x)), rtol=1e-12)
     # By hand: 0, 1, 2, 4, 100 trims one a side; Winsorised 1, 1, 2, 4, 4 has squares about 2.4 of 9.2; h = 3.
     found = statistics.trimmed_interval([100, 0, 2, 1, 4])
     half = stats.t.ppf(0.975, 2) * np.sqrt(9.2 / 6)
     assert found.low is not None
     assert found.high is not None
-    np.testing.assert_allclose(
-        [found.low, found.value, found.high], [7 / 3 - half, 7 / 3, 7 / 3 + half], rtol=1e-12
-    )
+    np.testing.assert_allclose([found.low, found.value, found.high], [7 / 3 - half, 7 / 3, 7 / 3 + half], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +129,7 @@ def test_one_run_is_a_value_without_an_interval(interval: Any, tasks: list[list[
 def test_equal_runs_are_named() -> None:
     assert statistics.mean_interval([3.0, 3.0, 3.0]).reason == "the runs are all equal"
     assert (
-        statistics.iqm_interval([[3.0, 3.0], [3.0, 3.0]], np.random.default_rng(0)).reason
-        == "the runs are all equal"
+        statistics.iqm_interval([[3.0, 3.0], [3.0, 3.0]], np.random.default_rng(0)).reason == "the runs are all equal"
     )
 
 
@@ -175,11 +168,7 @@ def test_iqm_interval_is_the_stretched_bootstrap() -> None:
     found = ends(statistics.iqm_interval([[-1.0, 0.0, 1.0]] * 4, np.random.default_rng(0), samples=20_000))
     drawn = np.sqrt(3 / 2) * np.random.default_rng(1).choice([-1.0, 0.0, 1.0], (20_000, 12))
     # Equal tasks around zero need no strata here; deviations are from the task's mean, which is zero.
-    half = (
-        np.quantile(stats.trim_mean(drawn, 0.25, axis=1), 0.975)
-        * stats.t.ppf(0.975, 8)
-        / stats.norm.ppf(0.975)
-    )
+    half = np.quantile(stats.trim_mean(drawn, 0.25, axis=1), 0.975) * stats.t.ppf(0.975, 8) / stats.norm.ppf(0.975)
     assert found == pytest.approx((0, -half, half), rel=0.03, abs=1e-12)
 
 
@@ -197,9 +186,7 @@ def test_probability_of_improvement_hand_values() -> None:
     # The end of a score interval solves |end - value| = z * standard error at the end.
     for end in (single.low[0], single.high[0]):
         variance = end * (1 - end) * (1 + 5 * (1 - end) / (2 - end) + 5 * end / (1 + end)) / 36
-        assert abs(end - single.value[0]) == pytest.approx(
-            stats.norm.ppf(0.975) * np.sqrt(variance), rel=1e-6
-        )
+        assert abs(end - single.value[0]) == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(variance), rel=1e-6)
 
 
 def test_probability_of_improvement_is_antisymmetric_and_never_without_width() -> None:

@@ -138,3 +138,26 @@ def test_state_names_everything_that_training_needs():
     kinds = {name.rsplit(".", 1)[0] for name in critic.state()}
     assert kinds == {"online", "target", "adam.mean", "adam.square", "adam.count"}
     assert len(critic.state()) == 5 * len(critic.parameters)
+
+
+def test_another_critic_plugs_in_by_name(monkeypatch):
+    """The actor calls the critic's interface alone, so a critic that is registered trains TD3BC and PRDC."""
+    from offline_rl import PRDC, TD3BC
+    from offline_rl.critics import CRITICS
+    from tests.offline_rl.contract import DATA
+
+    calls = []
+
+    class Halved(TwinCritic):
+        def actor_value(self, obs, action):
+            calls.append(obs.shape)
+            return 0.5 * super().actor_value(obs, action)
+
+    monkeypatch.setitem(CRITICS, "halved", Halved)
+    small = {"hidden": (8,), "batch_size": 16, "critic": "halved"}
+    for learner in (TD3BC.for_dataset(DATA, **small), PRDC.for_dataset(DATA, beta=2.0, **small)):
+        learner.update(4)
+        assert isinstance(learner.critic, Halved)
+    assert len(calls) == 4
+    with pytest.raises(ValueError, match="critic: expected one of twin"):
+        TD3BC(3, 1, critic="twni")
