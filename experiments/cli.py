@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = tyro.cli(_commands(), args=given or ["--help"], prog="orbs", description=DESCRIPTION)
     try:
         _run(command)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in ("experiments", "offline_rl", "envs", "orbs"):
             raise
         print(f"orbs: error: {error}", file=sys.stderr)
@@ -93,9 +93,15 @@ def _print_table(
     """Report on the folders; `quiet` forgives runs that had no environment."""
     from experiments import report, results
 
-    if quiet and not results.read_folders(folders)["metric"].str.startswith("eval/").any():
-        print("Nothing was evaluated, so there is no table of scores; training metrics are in metrics.parquet.")
-        return
+    if quiet:
+        found = results.read_results(folders)
+        if not found.table["metric"].str.startswith("eval/").any():
+            why = "Every run diverged before an evaluation" if found.status["diverged_step"].notna().all() else ""
+            print(
+                f"{why or 'Nothing was evaluated'}, so there is no table of scores; training metrics are in "
+                "metrics.parquet."
+            )
+            return
     made = report.report(folders, out, metric=metric, checkpoint=checkpoint)
     print(f"\n{made.text}\n")
     for name, path in made.paths.items():
@@ -105,6 +111,7 @@ def _print_table(
 def _evaluate(command: options.Evaluate) -> None:
     import numpy as np
 
+    from envs.datasets.references import reference_scores
     from experiments import results
     from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator, record_video
@@ -115,10 +122,12 @@ def _evaluate(command: options.Evaluate) -> None:
     env = command.env or config.get("env")
     if env is None:
         raise ValueError("--env: expected a gymnasium id, got none in the run's configuration. Fix: pass --env.")
+    lost = [run for run, fine in zip(learner.run_ids, learner.finite(), strict=True) if not fine]
+    lost += [run for run in map(int, config.get("diverged", {})) if run not in lost]
     with cpu_settings():
         evaluator = Evaluator(env, learner.run_ids, command.episodes, command.seed)
         try:
-            played = evaluator.evaluate(learner, learner.steps)
+            played = evaluator.evaluate(learner, learner.steps, skip=lost)
         finally:
             evaluator.close()
         print(
@@ -126,13 +135,24 @@ def _evaluate(command: options.Evaluate) -> None:
         )
         print(f"{'run':>5} {'mean return':>12} {'sd':>9} {'min':>9} {'max':>9} {'length':>8}")
         for slot, run in enumerate(learner.run_ids):
+            if run in lost:
+                print(f"{run:5d} {'diverged':>12}")
+                continue
             returns = played.returns[slot]
             length = played.lengths[slot].mean()
             spread = f"{returns.std(ddof=1):9.1f}" if len(returns) > 1 else f"{'-':>9}"
             print(f"{run:5d} {returns.mean():12.1f} {spread} {returns.min():9.1f} {returns.max():9.1f} {length:8.1f}")
-        print(f"mean over runs: {np.mean(played.returns):.1f}")
+        left = [run for run in learner.run_ids if run not in lost]
+        if left:
+            mean = float(np.nanmean(played.returns))
+            reference = reference_scores(env)
+            score = ""
+            if reference is not None:
+                scaled = 100 * (mean - reference.minimum) / (reference.maximum - reference.minimum)
+                score = f"; normalised score {scaled:.1f} ({reference.source})"
+            print(f"mean over runs: {mean:.1f}{score}")
         if command.video:
-            for run in learner.run_ids:
+            for run in left:
                 path = record_video(learner, env, command.folder / f"video-run{run}.gif", run, command.seed)
                 print(f"video: {path}")
 

@@ -13,6 +13,7 @@ The import example that the demo prints; it is run as a test:
 
 from __future__ import annotations
 
+import shlex
 import time
 
 from experiments.options import Demo, Train
@@ -56,8 +57,8 @@ def demo(options: Demo) -> None:
     folder = folders[-1]
     print(
         f"\nDone in {time.monotonic() - began:.0f} s. Try next:\n"
-        f"  orbs evaluate {folder} --episodes 50\n"
-        f"  orbs train --algos prdc --dataset {DATASET} --runs 5 --steps 20000 --set prdc.beta=7.5\n"
+        f"  orbs evaluate {shlex.quote(str(folder))} --episodes 50\n"
+        f"  orbs train --algos prdc --dataset {DATASET} --runs 5 --steps 20000 --set prdc.beta=7.5 --out runs/beta\n"
         f"  orbs list --fields\n\n"
         f"Or import an algorithm:\n\n{EXAMPLE}"
     )

@@ -61,14 +61,22 @@ class Evaluator:
             self.close()
             reject("env", "an environment with a step limit", env_id, "wrap it in gymnasium.wrappers.TimeLimit")
 
+    def check(self, learner: OfflineLearner) -> None:
+        """Raise ValueError if the learner does not fit the environment."""
+        _check_fit(self.envs[0], self.env_id, learner)
+
     def evaluate(self, learner: OfflineLearner, step: int, skip: Sequence[int] = ()) -> Episodes:
         """Play one episode in every slot with the deterministic policy.
 
         Args:
             learner: its run_ids are this evaluator's.
             step: training step, part of the seeds.
-            skip: ids of runs not to play (diverged); their numbers are NaN.
+            skip: ids of runs not to play (diverged); their returns are NaN.
+
+        Raises:
+            ValueError: the learner does not fit the environment.
         """
+        self.check(learner)
         runs, per_run = len(self.run_ids), self.episodes
         slots = runs * per_run
         obs = np.zeros((slots, learner.obs_dim), np.float32)
@@ -96,18 +104,32 @@ class Evaluator:
             env.close()
 
 
+def _check_fit(env: Any, env_id: str, learner: OfflineLearner) -> None:
+    for field, space, width in (
+        ("observations", env.observation_space, learner.obs_dim),
+        ("actions", env.action_space, learner.action_dim),
+    ):
+        discrete = field == "actions" and not np.issubdtype(space.dtype, np.floating)
+        if space.shape != (width,) or discrete:
+            expected = f"an environment whose {field} are {width} real numbers, as in the data"
+            reject("env", expected, f"'{env_id}' with {space}", "name the environment that the data come from")
+
+
 def record_video(learner: OfflineLearner, env_id: str, path: Path, run: int, seed: int) -> Path:
     """Play one episode of one run and write it as an animated GIF, atomically.
 
     Raises:
         ImportError: the environment's renderer is not installed; names what is missing.
+        ValueError: the learner does not fit the environment.
     """
     import imageio.v3 as imageio
+    from gymnasium.error import DependencyNotInstalled
 
     from envs.make import make_env
 
     env: Any = make_env(env_id, render_mode="rgb_array", disable_env_checker=True)
     try:
+        _check_fit(env, env_id, learner)
         obs, _ = env.reset(seed=episode_seed(seed, run, learner.steps, 0))
         frames, done = [], False
         slot = learner.run_ids.index(run)
@@ -117,7 +139,7 @@ def record_video(learner: OfflineLearner, env_id: str, path: Path, run: int, see
             action = every[slot, 0] if learner.runs > 1 else every[0]
             obs, _, terminated, truncated, _ = env.step(action)
             done = bool(terminated or truncated)
-    except ImportError as error:
+    except (ImportError, DependencyNotInstalled) as error:
         raise ImportError(f'video: expected a renderer, got {error}. Fix: pip install "orbs[video]".') from error
     finally:
         env.close()

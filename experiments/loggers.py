@@ -63,6 +63,7 @@ class _WandB:
     def __init__(self, folder: Path, config: Mapping[str, Any], project: str) -> None:
         module = _module("wandb", "wandb")
         name = f"{config['algorithm']} {config['problem']}"
+        folder.mkdir(parents=True, exist_ok=True)  # else W&B writes to a temporary folder
         self._run = module.init(project=project, name=name, dir=str(folder), config=dict(config))
 
     def log(self, step: int, values: Mapping[str, np.ndarray], run_ids: Sequence[int]) -> None:

@@ -118,7 +118,7 @@ class Demo:
     """Folder to write under; an earlier demo there is resumed."""
     runs: int = 3
     """Runs of each algorithm."""
-    steps: int = 6000
+    steps: int = 10_000
     """Updates per run."""
     jobs: int = 2
     """Algorithms trained side by side."""

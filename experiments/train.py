@@ -15,9 +15,11 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +42,8 @@ __all__ = ["train"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
-    "algorithm", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env", "eval_every", "eval_episodes",
-    "log_every",
+    "experiment", "algorithm", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env", "eval_every",
+    "eval_episodes", "log_every",
 )  # fmt: skip
 
 
@@ -80,11 +82,7 @@ def train(options: Train) -> list[Path]:
         for unit in units:
             _train_unit(unit, dataset, transitions)
     else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(options.jobs, len(units)), mp_context=context) as pool:
-            futures = [pool.submit(_in_process, unit, place) for place, unit in enumerate(units)]
-            for future in futures:
-                future.result()
+        _side_by_side(units, options.jobs)
     return [unit.folder for unit in units]
 
 
@@ -120,11 +118,62 @@ def _folder(options: Train, dataset: str, algorithm: str) -> Path:
 
 
 def _check_folder(unit: _Unit) -> None:
-    if (unit.folder / "config.json").exists() and not unit.options.resume:
+    config, checkpoint = unit.folder / "config.json", unit.folder / "checkpoint.safetensors"
+    if not unit.options.resume and (config.exists() or checkpoint.exists()):
         reject("--out", "a folder without this run", unit.folder, "go on with --resume, or name another --out")
+    if checkpoint.exists() and not config.exists():
+        given = f"none in {unit.folder}"
+        reject("--resume", "config.json beside the checkpoint", given, "restore it, or name another --out")
+
+
+def _side_by_side(units: list[_Unit], jobs: int) -> None:
+    """Train the units in processes of their own, at most `jobs` at a time."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(min(jobs, len(units)), context, _start_process, (stop,)) as pool:
+        futures = [pool.submit(_in_process, unit, place) for place, unit in enumerate(units)]
+        try:
+            for future in futures:
+                future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "jobs: expected training processes that end by themselves, one was killed (out of memory?). Fix: go on "
+                "with --resume and fewer --jobs."
+            ) from error
+
+
+# Set in a training process: whether the user has stopped the command.
+_stop: Any = None
+
+
+def _start_process(stop: Any) -> None:
+    """End with the parent, even if that is killed: an orphan would write into the folder beside a resumed run."""
+    global _stop
+    _stop = stop
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _in_process(unit: _Unit, place: int) -> None:
+    if _stop.is_set():  # the pool hands out one unit more than it has processes, also after Ctrl-C
+        return
+    try:
+        _load_and_train(unit, place)
+    except KeyboardInterrupt:
+        _stop.set()
+        raise
+
+
+def _load_and_train(unit: _Unit, place: int) -> None:
     dataset = _load(unit.options)
     _train_unit(unit, dataset, dataset.transitions(), place)
 
@@ -141,7 +190,11 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
     checkpoint_path = unit.folder / "checkpoint.safetensors"
     run_ids = list(range(options.first_run, options.first_run + options.runs))
     saved = results.read_config(unit.folder) if options.resume else {}
-    matmul = saved.get("matmul") or choose_matmul(options.matmul)
+    # A resumed run keeps its kernels, unless others are asked for; on a chip where they would round it is an error.
+    matmul = choose_matmul(saved.get("matmul", "auto") if options.matmul == "auto" else options.matmul)
+    for field, now in (("matmul", matmul), ("threads", options.threads)):
+        if saved.get(field, now) != now:
+            print(f"{unit.folder}: {field} is {now} from here on, not {saved[field]}: not the same bits any more.")
     with contextlib.ExitStack() as stack:
         stack.enter_context(cpu_settings(matmul, options.threads))
         learner = algorithm(unit.algorithm)(
@@ -159,6 +212,7 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
         diverged: dict[int, int] = {}
         if saved:
             _check_same(saved, config, unit.folder)
+            config["earlier"] = [*saved.get("earlier", []), {key: saved.get(key) for key in SESSION}]
         if saved and checkpoint_path.exists():
             tensors, meta = load_tensors(checkpoint_path)
             if meta["steps"] > options.steps:
@@ -170,15 +224,21 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
             if learner.steps == options.steps and saved.get("status") == "complete":
                 print(f"{unit.folder} is complete at {options.steps} updates: nothing to do.")
                 return
+            if len(diverged) == learner.runs and saved.get("status") == "diverged":
+                print(f"{unit.folder}: every run has diverged by update {learner.steps}: nothing to go on with.")
+                return
             print(f"{unit.folder}: resuming at update {learner.steps}.")
-        learner.attach(transitions)
         evaluator = None
         if dataset.env_id is not None:
             evaluator = Evaluator(dataset.env_id, run_ids, options.eval_episodes, options.seed)
             stack.callback(evaluator.close)
+            evaluator.check(learner)
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
         for logger in loggers:
             stack.callback(logger.close)
+        stack.enter_context(_alone(unit.folder))
+        # Last, because it may take minutes: no mistake of the user's is found after it.
+        learner.attach(transitions)
         if torch.cuda.is_available() and learner.device.type == "cuda":
             config["device_name"] = torch.cuda.get_device_name(learner.device)
         session = _Session(unit, config, learner, table, diverged, evaluator, dataset, loggers)
@@ -187,7 +247,8 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
             session.run(place)
         except KeyboardInterrupt:
             session.write_config("stopped")
-            print(f"\nStopped; the last checkpoint is kept. Go on with --resume ({unit.folder}).", file=sys.stderr)
+            state = "the last checkpoint is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
+            print(f"\nStopped; {state}. Go on with --resume ({unit.folder}).", file=sys.stderr)
             raise
         session.write_config(session.status)
 
@@ -208,6 +269,9 @@ class _Session:
 
     def run(self, place: int) -> None:
         options, learner = self.unit.options, self.learner
+        if len(self.diverged) == learner.runs:  # killed after the checkpoint that says so, before the configuration
+            self.status = "diverged"
+            return
         saved_at = time.monotonic()
         bar = tqdm(
             total=options.steps,
@@ -219,6 +283,8 @@ class _Session:
         )
         with bar:
             for stop in self._stops():
+                if _stop is not None and _stop.is_set():
+                    raise KeyboardInterrupt
                 before, began = learner.steps, time.perf_counter()
                 while learner.steps < stop:
                     block = min(256, stop - learner.steps)
@@ -231,6 +297,8 @@ class _Session:
                 evaluated = stop % options.eval_every == 0 or stop == options.steps
                 if evaluated and self.evaluator is not None:
                     values |= self._evaluate(bar)
+                elif evaluated and bar.disable:
+                    print(f"{self.unit.algorithm}: update {stop}, not evaluated", file=sys.stderr)
                 self.table.record_runs(stop, values, learner.run_ids)
                 for logger in self.loggers:
                     logger.log(stop, values, learner.run_ids)
@@ -259,9 +327,9 @@ class _Session:
         for slot, run in enumerate(self.learner.run_ids):
             if not fine[slot] and run not in self.diverged:
                 self.diverged[run] = self.learner.steps
+                rest = "no run is left" if len(self.diverged) == self.learner.runs else "the other runs go on"
                 tqdm.write(
-                    f"{self.unit.algorithm}: run {run} diverged (not finite) by update {self.learner.steps}; "
-                    "the other runs go on.",
+                    f"{self.unit.algorithm}: run {run} diverged (not finite) by update {self.learner.steps}; {rest}.",
                     file=sys.stderr,
                 )
 
@@ -269,7 +337,8 @@ class _Session:
         assert self.evaluator is not None
         played = self.evaluator.evaluate(self.learner, self.learner.steps, skip=list(self.diverged))
         returns = played.returns.mean(1)
-        values = {"eval/return": returns, "eval/length": played.lengths.mean(1)}
+        lengths = np.where([run in self.diverged for run in self.learner.run_ids], np.nan, played.lengths.mean(1))
+        values = {"eval/return": returns, "eval/length": lengths}
         shown, name = returns, "return"
         if self.dataset.min_score is not None:
             values["eval/score"] = shown = self.dataset.normalized_score(returns)
@@ -293,6 +362,10 @@ class _Session:
         write_atomically(self.unit.folder / "config.json", json.dumps(self.config, indent=2) + "\n")
 
 
+# What may differ between the sessions that a run is resumed in.
+SESSION = ("command", "versions", "git_commit", "started", "steps", "device", "threads", "matmul")
+
+
 def _describe(
     unit: _Unit, dataset: Dataset, transitions: Transitions, learner: OfflineLearner, matmul: str
 ) -> dict[str, Any]:
@@ -306,6 +379,10 @@ def _describe(
         "experiment": options.experiment,
         "algorithm": unit.algorithm,
         "problem": dataset.name,
+        "dataset": os.fspath(dataset.path),
+        "dataset_sha256": dataset.sha256,
+        "clip_actions": options.clip_actions,
+        "terminate_on_end": options.terminate_on_end,
         "env": dataset.env_id,
         "score_source": dataset.score_source,
         "hyperparameters": json.loads(json.dumps(dataclasses.asdict(learner.config))),
@@ -316,6 +393,7 @@ def _describe(
         "eval_episodes": options.eval_episodes,
         "log_every": options.log_every,
         "device": options.device,
+        "threads": options.threads,
         "matmul": matmul,
         "data": data,
         "data_rows": len(transitions),
@@ -328,10 +406,43 @@ def _describe(
 
 
 def _check_same(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
-    differ = [key for key in FIXED if saved.get(key) != config[key]]
+    def flat(found: dict[str, Any]) -> dict[str, Any]:
+        fixed = {key: found.get(key) for key in FIXED if key != "hyperparameters"}
+        return fixed | {f"hyperparameters.{key}": value for key, value in found.get("hyperparameters", {}).items()}
+
+    there, here = flat(saved), flat(config)
+    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     if differ:
-        detail = "; ".join(f"{key}: {saved.get(key)} there, {config[key]} here" for key in differ)
+        detail = "; ".join(f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differ)
         reject("--resume", f"the settings that {folder} was started with", detail, "use those, or another --out")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder and keep a second process out of it; the lock goes with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):  # no such locks on Windows
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                given = f"another process training in {folder}"
+                reject("--out", "a folder of its own", given, "wait for it or end it, or name another --out")
+            except OSError:
+                pass  # a file system without locks
+        _remove_leftovers(folder)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Temporary files of a process that was killed while it wrote."""
+    for name in ("config.json", "metrics.parquet", "checkpoint.safetensors"):
+        for leftover in folder.glob(f".{name}.*"):
+            leftover.unlink(missing_ok=True)
 
 
 def _versions() -> dict[str, str]:

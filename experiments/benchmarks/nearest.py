@@ -24,10 +24,11 @@ Array = npt.NDArray[Any]
 NOISES = (0.1, 0.2, 0.3, 0.5, float("inf"))  # inf: actions uniform in the box, unrelated to the data
 
 
-def roll_out(name: str, rows: int, seed: int = 0) -> tuple[Array, Array]:
-    """States (rows, state_dim) and actions of episodes of random tanh-linear policies plus noise, float32.
+def roll_out(name: str, rows: int, seed: int = 0, one_controller: bool = False) -> tuple[Array, Array, Array]:
+    """States (rows, state_dim), actions and rewards (rows,) of random tanh-linear policies plus noise, float32.
 
-    Each episode draws its own weights, offset and noise level. Uses ``name``-v4, or -v5 where v4 is not registered.
+    Each episode draws its own weights, offset and noise level; with ``one_controller`` all share one policy with
+    noise 0.2, as the data of a single behaviour policy do. Uses ``name``-v4, or -v5 where v4 is not registered.
     States are normalised to mean 0, standard deviation 1 (plus 1e-3), as PRDC does.
     """
     import gymnasium
@@ -41,24 +42,27 @@ def roll_out(name: str, rows: int, seed: int = 0) -> tuple[Array, Array]:
     assert env.action_space.shape is not None
     state_dim, action_dim = env.observation_space.shape[0], env.action_space.shape[0]
     states, actions = np.empty((rows, state_dim)), np.empty((rows, action_dim), np.float32)
+    rewards = np.empty(rows, np.float32)
     step = rows
     for row in range(rows):
         if step >= 1000:
             state, step = env.reset(seed=int(rng.integers(2**31)))[0], 0
+        if row == 0 or (step == 0 and not one_controller):
             weights = rng.normal(size=(action_dim, state_dim)) * rng.choice([0.2, 0.6, 2.0]) / np.sqrt(state_dim)
             offset, noise = rng.normal(size=action_dim) * 0.3, rng.choice([0.05, 0.2, 0.5])
+            noise = 0.2 if one_controller else noise
         action = np.tanh(weights @ state + offset) + noise * rng.normal(size=action_dim)
         states[row], actions[row] = state, np.clip(action, -1, 1)
-        state, _, terminal, _, _ = env.step(actions[row])
+        state, rewards[row], terminal, _, _ = env.step(actions[row])
         step = 1000 if terminal else step + 1
-    return ((states - states.mean(0)) / (states.std(0) + 1e-3)).astype(np.float32), actions
+    return ((states - states.mean(0)) / (states.std(0) + 1e-3)).astype(np.float32), actions, rewards
 
 
 def measure(name: str, rows: int, k: int, beta: float, batches: int, cache: Path | None) -> list[dict[str, Any]]:
     """One line for each policy in NOISES; ``build_s`` is the table's build (or load, when cached) in seconds."""
     from scipy.spatial import cKDTree  # type: ignore[import-untyped,unused-ignore]
 
-    states, actions = roll_out(name, rows)
+    states, actions, _ = roll_out(name, rows)
     clock, own_clock = time.perf_counter(), time.process_time()
     table = NeighbourTable.cached(states, k, cache, True) if cache else NeighbourTable.build(states, k, True)
     seconds, own_seconds = time.perf_counter() - clock, time.process_time() - own_clock

@@ -42,11 +42,10 @@ def rate(update: Callable[[int], None], n: int, runs: int, device: str) -> float
     return n * runs / (time.perf_counter() - wall)
 
 
-def transitions(kind: str, rows: int) -> Transitions:
-    """MuJoCo roll-outs of random controllers; rewards do not matter to the clock."""
-    states, actions = roll_out(kind, rows + 1)
-    reward = np.random.default_rng(0).normal(size=rows).astype(np.float32)
-    return Transitions(states[:-1], actions[:-1], reward, states[1:], np.zeros(rows), name=f"{kind}-type")
+def transitions(kind: str, rows: int, one_controller: bool) -> Transitions:
+    """MuJoCo roll-outs of random controllers, a new one each episode, or of one noisy controller."""
+    states, actions, rewards = roll_out(kind, rows + 1, one_controller=one_controller)
+    return Transitions(states[:-1], actions[:-1], rewards[:-1], states[1:], np.zeros(rows), name=f"{kind}-type")
 
 
 def compare(
@@ -76,20 +75,22 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400_000, help="rows of each dataset")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of measurement")
     parser.add_argument("--warm-up", type=int, default=2000, help="PRDC and TD3+BC updates before they are timed")
+    parser.add_argument("--one-controller", action="store_true", help="data of a single noisy behaviour policy")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     matmul = choose_matmul("auto")
     rows: list[dict[str, Any]] = []
     lines = [
         f"Processor {platform.processor() or platform.machine()}, torch {torch.__version__}, one thread, "
-        f"matrix kernels {matmul}, device {given.device}, {given.rows} rows, {given.rounds} rounds.",
+        f"matrix kernels {matmul}, device {given.device}, {given.rows} rows, {given.rounds} rounds, data of "
+        f"{'one noisy controller' if given.one_controller else 'a new random controller each episode'}.",
         "",
         "| data | ratio of run-updates/s | median | min | max | speeds (medians) |",
         "|---|---|---|---|---|---|",
     ]
     with cpu_settings(matmul):
         for kind in ("HalfCheetah", "Hopper"):
-            data = transitions(kind, given.rows)
+            data = transitions(kind, given.rows, given.one_controller)
             began = time.perf_counter()
             prdc: OfflineLearner = PRDC.for_dataset(data, beta=2.0, alpha=ALPHA[kind], device=given.device)
             build = time.perf_counter() - began

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from experiments.evaluate import Evaluator, episode_seed
+from experiments.evaluate import Evaluator, episode_seed, record_video
 from offline_rl import BC
 
 
@@ -60,6 +60,40 @@ def test_skipped_runs_are_nan(learner):
     assert np.isnan(played.returns[0]).all()
     assert np.isfinite(played.returns[1]).all()
     evaluator.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("Hopper-v4", "observations are 3 real numbers"),
+        ("CartPole-v1", "observations are 3 real numbers"),
+    ],
+)
+def test_environment_of_another_shape_is_an_error(learner, env, message):
+    evaluator = Evaluator(env, learner.run_ids, episodes=1, seed=0)
+    with pytest.raises(ValueError, match=message):
+        evaluator.evaluate(learner, step=0)
+    evaluator.close()
+
+
+def test_discrete_actions_are_an_error():
+    evaluator = Evaluator("CartPole-v1", [0], episodes=1, seed=0)
+    with pytest.raises(ValueError, match="actions are 1 real numbers"):
+        evaluator.evaluate(BC(4, 1, hidden=(4,)), step=0)
+    evaluator.close()
+
+
+def test_video_without_a_renderer_names_the_extra(learner, tmp_path, monkeypatch):
+    from gymnasium.envs.classic_control import PendulumEnv
+    from gymnasium.error import DependencyNotInstalled
+
+    def render(self):
+        raise DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setattr(PendulumEnv, "render", render)
+    with pytest.raises(ImportError, match=r"orbs\[video\]"):
+        record_video(learner, "Pendulum-v1", tmp_path / "a.gif", 0, 0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_episode_is_an_error():

@@ -152,6 +152,57 @@ def test_many_kills_and_resumes_give_the_same_bits(tmp_path):
     assert_same(straight, resumed)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read from /proc")
+def test_processes_side_by_side_end_with_a_killed_parent(tmp_path):
+    """An orphan would go on writing into the folder that the resumed run writes to."""
+    words = [sys.executable, "-m", "experiments.cli", "train", "--dataset", DATASET, "--algos", "bc", "td3bc",
+             "--runs", "1", "--steps", "1000000", "--jobs", "2", "--log-every", "10", "--eval-episodes", "1",
+             "--checkpoint-seconds", "0", "--out", str(tmp_path), "--set", *SMALL[:2]]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.rglob("checkpoint.safetensors"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    finally:
+        process.kill()
+        process.wait()
+    assert len(children) >= 2
+
+    def alive(child):
+        status = Path(f"/proc/{child}/status")
+        return status.exists() and "State:\tZ" not in status.read_text()
+
+    deadline = time.monotonic() + 20
+    while any(map(alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, children))
+
+
+def test_no_further_unit_starts_after_ctrl_c(tmp_path, monkeypatch):
+    """The pool hands a process one unit more than it was told to cancel."""
+    import threading
+
+    from experiments import train as module
+
+    def interrupted(unit, place):
+        started.append(unit)
+        raise KeyboardInterrupt
+
+    started = []
+    monkeypatch.setattr(module, "_stop", threading.Event())
+    monkeypatch.setattr(module, "_load_and_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        module._in_process("first", 0)
+    module._in_process("second", 0)
+    assert started == ["first"]
+    with pytest.raises(KeyboardInterrupt):  # one that trains already, where the parent alone was told
+        train(options(tmp_path, algos=("bc",)))
+    assert results.read_config(tmp_path / "pendulum-medium-replay-v0" / "bc")["status"] == "stopped"
+
+
 def test_jobs_side_by_side_give_the_same_numbers(tmp_path):
     alone = train(options(tmp_path / "a", algos=("bc", "td3bc")))
     together = train(options(tmp_path / "b", algos=("bc", "td3bc"), jobs=2))
@@ -180,6 +231,16 @@ def test_diverged_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsy
     last = frame[(frame["metric"] == "eval/return") & (frame["step"] == 60)].set_index("run")["value"]
     assert np.isnan(last[1])
     assert np.isfinite(last[[0, 2]]).all()
+    length = frame[(frame["metric"] == "eval/length") & (frame["step"] == 60)].set_index("run")["value"]
+    assert np.isnan(length[1])
+    from experiments.cli import main
+
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--episodes", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "    1     diverged" in text
+    assert "normalised score" in text
+    assert "nan" not in text
     from experiments.report import report
 
     assert "1 of 3 diverged" in report([folder], tmp_path / "report").text
@@ -193,6 +254,80 @@ def test_all_runs_diverged_stops_with_that_status(tmp_path, monkeypatch):
     config = json.loads((folder / "config.json").read_text())
     assert config["status"] == "diverged"
     assert results.read_table(folder / "metrics.parquet")["step"].max() == 10
+
+
+@pytest.mark.parametrize("status", ["diverged", "running"])
+def test_resume_of_diverged_runs_goes_no_further(tmp_path, monkeypatch, status):
+    """Also where it was killed after the last checkpoint, before the configuration said "diverged"."""
+    from offline_rl import BC
+
+    monkeypatch.setattr(BC, "finite", lambda self: np.zeros(self.runs, bool))
+    (folder,) = train(options(tmp_path, algos=("bc",)))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "status": status}))
+    train(options(tmp_path, algos=("bc",), resume=True))
+    assert results.read_table(folder / "metrics.parquet")["step"].max() == 10
+    assert json.loads((folder / "config.json").read_text())["status"] == "diverged"
+
+
+def test_resume_keeps_what_it_went_on_from(tmp_path, capsys):
+    """The earlier session's command and versions stay; leftovers of a kill go; other kernels are said."""
+    (folder,) = train(options(tmp_path, algos=("bc",), steps=30))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "git_commit": "an earlier one", "matmul": "bf16"}))
+    for name in (".checkpoint.safetensors.ab12.safetensors", ".metrics.parquet.ab12.tmp"):
+        (folder / name).write_bytes(b"half")
+    train(options(tmp_path, algos=("bc",), resume=True, matmul="float32"))
+    resumed = json.loads((folder / "config.json").read_text())
+    assert [session["git_commit"] for session in resumed["earlier"]] == ["an earlier one"]
+    assert resumed["earlier"][0]["steps"] == 30
+    assert resumed["matmul"] == "float32"
+    assert "matmul is float32 from here on" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint.safetensors",
+        "config.json",
+        "metrics.parquet",
+    ]
+
+
+def test_second_process_in_the_folder_is_refused(tmp_path):
+    fcntl = pytest.importorskip("fcntl", reason="no folder locks on Windows")
+    (folder,) = train(options(tmp_path, algos=("bc",), steps=30))
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process training in"):
+        train(options(tmp_path, algos=("bc",), resume=True))
+    os.close(handle)
+    train(options(tmp_path, algos=("bc",), resume=True))
+
+
+def test_checkpoint_without_its_configuration_is_not_overwritten(tmp_path):
+    (folder,) = train(options(tmp_path, algos=("bc",)))
+    (folder / "config.json").unlink()
+    for resume, message in ((False, "a folder without this run"), (True, "config.json beside the checkpoint")):
+        with pytest.raises(ValueError, match=message):
+            train(options(tmp_path, algos=("bc",), resume=resume))
+
+
+def test_file_that_names_another_environment_is_one_error_before_training(tmp_path):
+    import shutil
+
+    import h5py
+
+    from envs.datasets import load
+
+    path = tmp_path / "odd name [1].hdf5"
+    shutil.copy(load(DATASET).path, path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["env_id"] = "MountainCarContinuous-v0"
+    with pytest.raises(ValueError, match="observations are 3 real numbers"):
+        train(options(tmp_path / "out", dataset=str(path)))
+    assert not (tmp_path / "out").exists()
+    with h5py.File(path, "r+") as file:
+        file.attrs["env_id"] = "Pendulum-v1"
+    (folder,) = train(options(tmp_path / "out", algos=("bc",), dataset=str(path)))
+    assert folder == tmp_path / "out" / "odd name [1]" / "bc"
+    assert json.loads((folder / "config.json").read_text())["dataset"] == str(path)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +361,10 @@ def test_folder_in_use_needs_resume_and_resume_needs_the_same_settings(tmp_path)
         train(first)
     with pytest.raises(ValueError, match="seed: 0 there, 1 here"):
         train(dataclasses.replace(first, resume=True, seed=1))
+    with pytest.raises(ValueError, match="experiment: train there, other here"):
+        train(dataclasses.replace(first, resume=True, experiment="other"))
+    with pytest.raises(ValueError, match=r"got hyperparameters\.discount: 0\.99 there, 0\.5 here\. Fix"):
+        train(dataclasses.replace(first, resume=True, set=(*first.set, "td3bc.discount=0.5")))
     with pytest.raises(ValueError, match="at least 60"):
         train(dataclasses.replace(first, resume=True, steps=20))
 
