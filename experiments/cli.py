@@ -72,7 +72,7 @@ def _run(command: options.Command) -> None:
         from experiments.train import train
 
         folders = train(command)
-        _print_table(folders, command.out / "report", quiet=True)
+        _print_table(folders, folders[0].parent / "report", quiet=True)  # `orbs report OUT` has a place of its own
     elif isinstance(command, options.Demo):
         from experiments.demo import demo
 
@@ -117,6 +117,8 @@ def _evaluate(command: options.Evaluate) -> None:
     from experiments.evaluate import Evaluator, record_video
     from offline_rl import load
 
+    if not command.folder.is_dir():
+        raise ValueError(f"FOLDER: expected a run folder, got {command.folder}. Fix: name the folder that --out made.")
     learner = load(command.folder, command.device)
     config = results.read_config(command.folder)
     env = command.env or config.get("env")

@@ -12,15 +12,12 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +27,8 @@ from tqdm import tqdm
 from experiments import results
 from experiments.options import Train, overrides
 from experiments.presets import preset
-from orbs import Transitions, __version__, load_tensors, reject, write_atomically
+from experiments.run_folder import SESSION, alone, check_same, describe
+from orbs import Transitions, load_tensors, reject, write_atomically
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
@@ -39,12 +37,6 @@ if TYPE_CHECKING:
     from offline_rl import OfflineLearner
 
 __all__ = ["train"]
-
-# What a resumed run must share with the checkpoint that it goes on from.
-FIXED = (
-    "experiment", "algorithm", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env", "eval_every",
-    "eval_episodes", "log_every",
-)  # fmt: skip
 
 
 def train(options: Train) -> list[Path]:
@@ -207,11 +199,11 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
             device=options.device,
             **unit.hyperparameters,
         )
-        config = _describe(unit, dataset, transitions, learner, matmul)
+        config = describe(options, dataset, transitions, learner, matmul)
         table = results.Table(options.experiment, unit.algorithm, dataset.name)
         diverged: dict[int, int] = {}
         if saved:
-            _check_same(saved, config, unit.folder)
+            check_same(saved, config, unit.folder)
             config["earlier"] = [*saved.get("earlier", []), {key: saved.get(key) for key in SESSION}]
         if saved and checkpoint_path.exists():
             tensors, meta = load_tensors(checkpoint_path)
@@ -236,7 +228,7 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
         for logger in loggers:
             stack.callback(logger.close)
-        stack.enter_context(_alone(unit.folder))
+        stack.enter_context(alone(unit.folder))
         # Last, because it may take minutes: no mistake of the user's is found after it.
         learner.attach(transitions)
         if torch.cuda.is_available() and learner.device.type == "cuda":
@@ -249,6 +241,9 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
             session.write_config("stopped")
             state = "the last checkpoint is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
             print(f"\nStopped; {state}. Go on with --resume ({unit.folder}).", file=sys.stderr)
+            raise
+        except Exception:
+            session.write_config("failed")
             raise
         session.write_config(session.status)
 
@@ -360,108 +355,3 @@ class _Session:
         self.config["status"] = status
         self.config["diverged"] = {str(run): step for run, step in self.diverged.items()}
         write_atomically(self.unit.folder / "config.json", json.dumps(self.config, indent=2) + "\n")
-
-
-# What may differ between the sessions that a run is resumed in.
-SESSION = ("command", "versions", "git_commit", "started", "steps", "device", "threads", "matmul")
-
-
-def _describe(
-    unit: _Unit, dataset: Dataset, transitions: Transitions, learner: OfflineLearner, matmul: str
-) -> dict[str, Any]:
-    """The resolved configuration: everything that made the numbers."""
-    options = unit.options
-    mean_return = float(dataset.episode_returns().mean())
-    data = {"eval/return": mean_return}
-    if dataset.min_score is not None:
-        data["eval/score"] = float(dataset.normalized_score(mean_return))
-    return {
-        "experiment": options.experiment,
-        "algorithm": unit.algorithm,
-        "problem": dataset.name,
-        "dataset": os.fspath(dataset.path),
-        "dataset_sha256": dataset.sha256,
-        "clip_actions": options.clip_actions,
-        "terminate_on_end": options.terminate_on_end,
-        "env": dataset.env_id,
-        "score_source": dataset.score_source,
-        "hyperparameters": json.loads(json.dumps(dataclasses.asdict(learner.config))),
-        "runs": learner.run_ids,
-        "seed": options.seed,
-        "steps": options.steps,
-        "eval_every": options.eval_every,
-        "eval_episodes": options.eval_episodes,
-        "log_every": options.log_every,
-        "device": options.device,
-        "threads": options.threads,
-        "matmul": matmul,
-        "data": data,
-        "data_rows": len(transitions),
-        "data_checksum": transitions.checksum(),
-        "versions": _versions(),
-        "git_commit": _commit(),
-        "command": ["orbs", *sys.argv[1:]],
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _check_same(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
-    def flat(found: dict[str, Any]) -> dict[str, Any]:
-        fixed = {key: found.get(key) for key in FIXED if key != "hyperparameters"}
-        return fixed | {f"hyperparameters.{key}": value for key, value in found.get("hyperparameters", {}).items()}
-
-    there, here = flat(saved), flat(config)
-    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    if differ:
-        detail = "; ".join(f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differ)
-        reject("--resume", f"the settings that {folder} was started with", detail, "use those, or another --out")
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and keep a second process out of it; the lock goes with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError):  # no such locks on Windows
-            import fcntl
-
-            handle = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, handle)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                given = f"another process training in {folder}"
-                reject("--out", "a folder of its own", given, "wait for it or end it, or name another --out")
-            except OSError:
-                pass  # a file system without locks
-        _remove_leftovers(folder)
-        yield
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Temporary files of a process that was killed while it wrote."""
-    for name in ("config.json", "metrics.parquet", "checkpoint.safetensors"):
-        for leftover in folder.glob(f".{name}.*"):
-            leftover.unlink(missing_ok=True)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"orbs": __version__, "python": platform.python_version()}
-    for package in ("torch", "numpy", "gymnasium", "mujoco", "gymnasium-robotics"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
-
-
-def _commit() -> str | None:
-    """The checkout's commit, with a + where files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    if not (here.parent / ".git").exists():
-        return None
-    try:
-        git = ("git", "-C", os.fspath(here))
-        commit = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True, check=True).stdout.strip()
-        state = subprocess.run((*git, "status", "--porcelain", "-uno"), capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if state.stdout.strip() else "")

@@ -400,6 +400,9 @@ def _device(device: str | torch.device) -> torch.device:
         raise ValueError(
             f"device: expected 'cpu' or 'cuda', got {device!r}. Fix: choose one of these ({error})."
         ) from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        reject("device", "a device of this machine", device, "no CUDA device is visible here; use device='cpu'")
+    if chosen.type not in ("cpu", "cuda"):
+        reject("device", "'cpu' or 'cuda'", repr(str(device)), "choose one of these")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        reject("device", "a device of this machine", device, f"{seen} CUDA devices are visible; use device='cpu'")
     return chosen

@@ -101,7 +101,7 @@ def test_train_report_evaluate_from_end_to_end(tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "preset" in text
     assert "95 %" in text
-    assert (out / "report" / "curves.png").stat().st_size > 5000
+    assert (out / "pendulum-medium-replay-v0" / "report" / "curves.png").stat().st_size > 5000
     assert main(["report", str(out), "--checkpoint", "last10", "--metric", "eval/return"]) == 0
     assert "last ten evaluations" in capsys.readouterr().out
     folder = out / "pendulum-medium-replay-v0" / "prdc"

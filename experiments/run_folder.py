@@ -1,0 +1,137 @@
+"""A run folder: what it says of itself, whose it is while a process trains in it, what a resume must share with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.options import Train
+from orbs import Transitions, __version__, reject
+
+if TYPE_CHECKING:
+    from envs.datasets import Dataset
+    from offline_rl import OfflineLearner
+
+__all__ = ["SESSION", "alone", "check_same", "describe"]
+
+# What a resumed run must share with the checkpoint that it goes on from.
+FIXED = (
+    "experiment", "algorithm", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env", "eval_every",
+    "eval_episodes", "log_every",
+)  # fmt: skip
+
+
+def describe(
+    options: Train, dataset: Dataset, transitions: Transitions, learner: OfflineLearner, matmul: str
+) -> dict[str, Any]:
+    """The resolved configuration: everything that made the numbers."""
+    mean_return = float(dataset.episode_returns().mean())
+    data = {"eval/return": mean_return}
+    if dataset.min_score is not None:
+        data["eval/score"] = float(dataset.normalized_score(mean_return))
+    return {
+        "experiment": options.experiment,
+        "algorithm": learner.name,
+        "problem": dataset.name,
+        "dataset": os.fspath(dataset.path),
+        "dataset_sha256": dataset.sha256,
+        "clip_actions": options.clip_actions,
+        "terminate_on_end": options.terminate_on_end,
+        "env": dataset.env_id,
+        "score_source": dataset.score_source,
+        "hyperparameters": json.loads(json.dumps(dataclasses.asdict(learner.config))),
+        "runs": learner.run_ids,
+        "seed": options.seed,
+        "steps": options.steps,
+        "eval_every": options.eval_every,
+        "eval_episodes": options.eval_episodes,
+        "log_every": options.log_every,
+        "device": options.device,
+        "threads": options.threads,
+        "matmul": matmul,
+        "data": data,
+        "data_rows": len(transitions),
+        "data_checksum": transitions.checksum(),
+        "versions": _versions(),
+        "git_commit": _commit(),
+        "command": ["orbs", *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def check_same(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
+    """ValueError that names every setting in which a resume differs from what the folder was started with."""
+
+    def flat(found: dict[str, Any]) -> dict[str, Any]:
+        fixed = {key: found.get(key) for key in FIXED if key != "hyperparameters"}
+        return fixed | {f"hyperparameters.{key}": value for key, value in found.get("hyperparameters", {}).items()}
+
+    there, here = flat(saved), flat(config)
+    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    if differ:
+        detail = "; ".join(f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differ)
+        reject("--resume", f"the settings that {folder} was started with", detail, "use those, or another --out")
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make the folder and keep a second process out of it; the lock goes with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):  # no such locks on Windows
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                given = f"another process training in {folder}"
+                reject("--out", "a folder of its own", given, "wait for it or end it, or name another --out")
+            except OSError:
+                pass  # a file system without locks
+        _remove_leftovers(folder)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Temporary files of a process that was killed while it wrote."""
+    for name in ("config.json", "metrics.parquet", "checkpoint.safetensors"):
+        for leftover in folder.glob(f".{name}.*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"orbs": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "gymnasium", "mujoco", "gymnasium-robotics"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with a + where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        git = ("git", "-C", os.fspath(here))
+        commit = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True, check=True).stdout.strip()
+        state = subprocess.run((*git, "status", "--porcelain", "-uno"), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if state.stdout.strip() else "")
+
+
+# What may differ between the sessions that a run is resumed in.
+SESSION = ("command", "versions", "git_commit", "started", "steps", "device", "threads", "matmul")
