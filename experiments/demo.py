@@ -33,7 +33,7 @@ def demo(options: Demo) -> None:
     print(
         f"orbs demo: BC, TD3+BC and PRDC, {options.runs} runs of {options.steps} updates each, on {DATASET}\n"
         f"(the replay of an agent while it learned to swing a pendulum up), evaluated in Pendulum-v1.\n"
-        f"About 4 minutes on two cores; stop it at any time, `orbs demo` goes on where it was.\n"
+        f"About 2 minutes on two cores; stop it at any time, `orbs demo` goes on where it was.\n"
         f"Writes to {options.out}.\n"
     )
     folders = train(
