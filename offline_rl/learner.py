@@ -10,6 +10,7 @@ import dataclasses
 import operator
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,7 +31,7 @@ BLOCK = 128
 STD_EPS = 1e-3
 
 
-class OfflineLearner:
+class OfflineLearner(ABC):
     """Trains `runs` independent copies of one algorithm at once on one dataset.
 
     Args:
@@ -302,21 +303,21 @@ class OfflineLearner:
 
     # What a learner fills in.
 
+    @abstractmethod
     def _build(self) -> None:
         """Make the networks and optimisers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _step(self, batch: Batch, noise: dict[str, Tensor]) -> None:
         """One update of all runs; `self.steps` is its number, from 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
         """Everything to save but the normaliser."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _policy(self, obs: Tensor) -> Tensor:
         """(R, B, obs_dim) normalised -> (R, B, action_dim) in the environment's units."""
-        raise NotImplementedError
 
     def _noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """Standard normal numbers wanted per update and run: {name: shape}."""
