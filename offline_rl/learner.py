@@ -327,7 +327,7 @@ class OfflineLearner(ABC):
         """The rows to learn from."""
         return data
 
-    def _attached(self, obs: Tensor, action: Tensor) -> None:
+    def _attached(self, obs: Tensor, action: Tensor) -> None:  # noqa: B027 (most learners make nothing)
         """Whatever is made once from the data: obs (N, obs_dim) normalised, action (N, action_dim)."""
 
     def _shape_reward(self, reward: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
