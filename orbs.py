@@ -102,6 +102,9 @@ class Transitions:
             reject("transitions.next_obs", f"shape {self.obs.shape}", f"shape {self.next_obs.shape}", "align it")
         for field in ("action_low", "action_high"):
             bound = np.asarray(getattr(self, field), np.float32)
+            if bound.shape not in ((), (1,), (self.action_dim,)):
+                fix = "give one bound, or one an action coordinate"
+                reject(f"transitions.{field}", f"a number or shape ({self.action_dim},)", f"shape {bound.shape}", fix)
             put(field, np.ascontiguousarray(np.broadcast_to(bound, (self.action_dim,))))
         if not (np.isfinite(self.action_low).all() and np.isfinite(self.action_high).all()):
             reject("transitions.action_low/high", "finite bounds", "inf", "give the box of the action space")

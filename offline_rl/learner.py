@@ -71,6 +71,10 @@ class OfflineLearner(ABC):
         self.config: Any = self.config_class(**checked_fields(self.config_class, hyperparameters, self.name))
         self.obs_dim, self.action_dim, self.dtype = int(obs_dim), int(action_dim), dtype
         self.device = _device(device)
+        for field, bound in (("action_low", action_low), ("action_high", action_high)):
+            if np.shape(bound) not in ((), (1,), (action_dim,)):
+                fix = "give one bound, or one an action coordinate"
+                reject(field, f"a number or shape ({action_dim},)", f"shape {np.shape(bound)}", fix)
         low, high = (
             torch.as_tensor(np.broadcast_to(np.asarray(bound, np.float32), (action_dim,)).copy())
             for bound in (action_low, action_high)

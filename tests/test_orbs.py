@@ -207,8 +207,15 @@ def test_bad_transitions_name_the_field(field, value):
 
 
 def test_bounds_of_another_length_are_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(
+        ValueError, match=r"transitions.action_low: expected a number or shape \(2,\), got shape \(3,\)"
+    ):
         Transitions(**FIELDS, action_low=[-1.0, -1.0, -1.0])
+
+
+def test_actions_outside_the_box_are_refused():
+    with pytest.raises(ValueError, match=r"transitions.action: expected actions in .*clip them"):
+        Transitions(**{**FIELDS, "action": np.full((4, 2), 1.5)})
 
 
 def test_checksum_sees_every_field():
