@@ -7,11 +7,10 @@ leading axis R is one entry per run; run i draws the same numbers whichever runs
 from __future__ import annotations
 
 import dataclasses
-import operator
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offline_rl.boundary import check_count, device_of, run_ids_of, transitions_of
 from offline_rl.config import Config
 from offline_rl.critics.interface import Batch
 from orbs import Philox, Transitions, checked_fields, load_tensors, reject, save_tensors
@@ -63,14 +63,14 @@ class OfflineLearner(ABC):
         dtype: torch.dtype = torch.float32,
         **hyperparameters: Any,
     ) -> None:
-        self.run_ids = _run_ids(runs)
+        self.run_ids = run_ids_of(runs)
         if obs_dim < 1 or action_dim < 1:
             reject("obs_dim, action_dim", "positive sizes", (obs_dim, action_dim), "give the shapes of the data")
         if dtype not in (torch.float32, torch.float64):
             reject("dtype", "torch.float32 or torch.float64", dtype, "choose one of these")
         self.config: Any = self.config_class(**checked_fields(self.config_class, hyperparameters, self.name))
         self.obs_dim, self.action_dim, self.dtype = int(obs_dim), int(action_dim), dtype
-        self.device = _device(device)
+        self.device = device_of(device)
         for field, bound in (("action_low", action_low), ("action_high", action_high)):
             if np.shape(bound) not in ((), (1,), (action_dim,)):
                 fix = "give one bound, or one an action coordinate"
@@ -99,7 +99,7 @@ class OfflineLearner(ABC):
     @classmethod
     def for_dataset(cls, dataset: Any, **arguments: Any) -> Self:
         """A learner shaped for a dataset (`Transitions`, or anything whose `transitions()` gives them)."""
-        data = _transitions(dataset)
+        data = transitions_of(dataset)
         learner = cls(data.obs_dim, data.action_dim, data.action_low, data.action_high, **arguments)
         learner.attach(data)
         return learner
@@ -117,7 +117,7 @@ class OfflineLearner(ABC):
         Raises:
             ValueError: shapes or an action box that do not fit the learner.
         """
-        data = _transitions(dataset)
+        data = transitions_of(dataset)
         if (data.obs_dim, data.action_dim) != (self.obs_dim, self.action_dim):
             reject(
                 f"{self.name}.attach",
@@ -157,7 +157,7 @@ class OfflineLearner(ABC):
         Raises:
             ValueError: n below 1, or no data attached.
         """
-        _check_count("update.n", n)
+        check_count("update.n", n)
         if self._data is None:
             reject(f"{self.name}.update", "attached data", "none", "call attach(dataset) or use for_dataset")
         done = 0
@@ -172,7 +172,7 @@ class OfflineLearner(ABC):
 
     def fit(self, dataset: Any, steps: int, progress: bool | None = None) -> Self:
         """Attach and update `steps` times with a progress bar (None: only where stderr is a terminal)."""
-        _check_count("fit.steps", steps)
+        check_count("fit.steps", steps)
         self.attach(dataset)
         from tqdm import tqdm  # here, because whoever calls update() needs no progress bar
 
@@ -371,43 +371,3 @@ class OfflineLearner(ABC):
             terminal=rows[..., a + 1],
             row=index,
         )
-
-
-def _transitions(dataset: Any) -> Transitions:
-    if isinstance(dataset, Transitions):
-        return dataset
-    made = getattr(dataset, "transitions", None)
-    if not callable(made):
-        reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
-    data: Transitions = made()
-    return data
-
-
-def _check_count(field: str, n: Any) -> None:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        reject(field, "an integer of at least 1", repr(n), "ask for one or more updates")
-
-
-def _run_ids(runs: Any) -> list[int]:
-    try:
-        ids = list(range(operator.index(runs))) if not isinstance(runs, Iterable) else [operator.index(i) for i in runs]
-    except TypeError:
-        ids = []
-    if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
-        reject("runs", "a positive integer or distinct integer ids from 0 on", repr(runs), "e.g. runs=5")
-    return ids
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device: expected 'cpu' or 'cuda', got {device!r}. Fix: choose one of these ({error})."
-        ) from error
-    if chosen.type not in ("cpu", "cuda"):
-        reject("device", "'cpu' or 'cuda'", repr(str(device)), "choose one of these")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        seen = torch.cuda.device_count()
-        reject("device", "a device of this machine", device, f"{seen} CUDA devices are visible; use device='cpu'")
-    return chosen

@@ -1,0 +1,58 @@
+"""Checks of what a user hands to a learner, once, at the boundary; inner code trusts what passed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from orbs import Transitions, reject
+
+__all__ = ["check_count", "device_of", "run_ids_of", "transitions_of"]
+
+
+def transitions_of(dataset: Any) -> Transitions:
+    """The rows of `Transitions`, or of anything whose `transitions()` gives them."""
+    if isinstance(dataset, Transitions):
+        return dataset
+    made = getattr(dataset, "transitions", None)
+    if not callable(made):
+        reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
+    data: Transitions = made()
+    return data
+
+
+def check_count(field: str, n: Any) -> None:
+    """ValueError unless n is an integer of at least 1."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        reject(field, "an integer of at least 1", repr(n), "ask for one or more updates")
+
+
+def run_ids_of(runs: Any) -> list[int]:
+    """The runs' ids from a number of runs or from the ids."""
+    try:
+        ids = list(range(operator.index(runs))) if not isinstance(runs, Iterable) else [operator.index(i) for i in runs]
+    except TypeError:
+        ids = []
+    if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
+        reject("runs", "a positive integer or distinct integer ids from 0 on", repr(runs), "e.g. runs=5")
+    return ids
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it."""
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device: expected 'cpu' or 'cuda', got {device!r}. Fix: choose one of these ({error})."
+        ) from error
+    if chosen.type not in ("cpu", "cuda"):
+        reject("device", "'cpu' or 'cuda'", repr(str(device)), "choose one of these")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        reject("device", "a device of this machine", device, f"{seen} CUDA devices are visible; use device='cpu'")
+    return chosen
