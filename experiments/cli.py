@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = tyro.cli(_commands(), args=given or ["--help"], prog="orbs", description=DESCRIPTION)
     try:
         _run(command)
+    except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ImportError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in ("experiments", "offline_rl", "envs", "orbs"):
             raise
