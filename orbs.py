@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +27,7 @@ from torch import Tensor
 __version__ = "0.1.0"
 
 __all__ = [
+    "ROW_BLOCK",
     "Philox",
     "Transitions",
     "__version__",
@@ -38,10 +39,21 @@ __all__ = [
     "write_atomically",
 ]
 
+ROW_BLOCK = 16_384  # rows that whole-dataset passes handle at a time: they stay in cache, their temporaries small
+
 
 def reject(field: str, expected: str, given: object, fix: str) -> NoReturn:
     """Raise the suite's one form of a bad-input error: field, what was expected, what was given, the fix."""
     raise ValueError(f"{field}: expected {expected}, got {given}. Fix: {fix}.")
+
+
+def _first_row(array: np.ndarray, bad: Callable[[np.ndarray], np.ndarray]) -> int | None:
+    """The first row of `array` with an element that is `bad`, in blocks: a mask of all rows would cost memory."""
+    for start in range(0, len(array), ROW_BLOCK):
+        found = bad(array[start : start + ROW_BLOCK])
+        if found.any():
+            return start + int(np.argwhere(found)[0][0])
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +101,8 @@ class Transitions:
             if array.ndim != rank or len(array) != rows:
                 wanted = f"shape ({rows}, dim)" if rank == 2 else f"shape ({rows},)"
                 reject(f"transitions.{field}", wanted, f"shape {array.shape}", "align all fields row by row")
-            if not np.isfinite(array).all():
-                row = int(np.argwhere(~np.isfinite(array))[0][0])
+            row = _first_row(array, lambda part: ~np.isfinite(part))
+            if row is not None:
                 reject(f"transitions.{field}", "finite numbers", f"a NaN or inf in row {row}", "drop or mend that row")
             if rank == 2 and array.shape[1] == 0:
                 reject(f"transitions.{field}", "at least one column", f"shape {array.shape}", "give one")
@@ -110,9 +122,9 @@ class Transitions:
             reject("transitions.action_low/high", "finite bounds", "inf", "give the box of the action space")
         if not np.all(self.action_low < self.action_high):
             reject("transitions.action_low", "below action_high", f"{self.action_low}", "swap or mend the bounds")
-        outside = (self.action < self.action_low - 1e-5) | (self.action > self.action_high + 1e-5)
-        if outside.any():
-            row = int(np.argwhere(outside)[0][0])
+        low, high = self.action_low - np.float32(1e-5), self.action_high + np.float32(1e-5)
+        row = _first_row(self.action, lambda part: (part < low) | (part > high))
+        if row is not None:
             box = f"actions in {self.action_low} to {self.action_high}"
             reject("transitions.action", box, f"{self.action[row]} in row {row}", "clip them, or give the true bounds")
 

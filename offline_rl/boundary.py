@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from orbs import Transitions, reject
+from orbs import ROW_BLOCK, Transitions, reject
 
-__all__ = ["check_count", "device_of", "run_ids_of", "transitions_of"]
+__all__ = ["check_count", "column_statistics", "device_of", "run_ids_of", "transitions_of"]
 
 
 def transitions_of(dataset: Any) -> Transitions:
@@ -56,3 +56,17 @@ def device_of(device: str | torch.device) -> torch.device:
         seen = torch.cuda.device_count()
         reject("device", "a device of this machine", device, f"{seen} CUDA devices are visible; use device='cpu'")
     return chosen
+
+
+def column_statistics(array: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and (population) standard deviation of each column of (N, d), computed and returned in `dtype`.
+
+    float64 sums run block by block, which needs no float64 copy of the array; float32 ones are numpy's own, because
+    other code's normalisers are to be reproduced bit for bit.
+    """
+    if dtype != np.float64:
+        return array.mean(0, dtype=dtype), array.std(0, dtype=dtype)
+    blocks = range(0, len(array), ROW_BLOCK)
+    mean = sum(array[start : start + ROW_BLOCK].sum(0, dtype=np.float64) for start in blocks) / len(array)
+    squares = sum(np.square(array[start : start + ROW_BLOCK] - mean).sum(0) for start in blocks)
+    return np.asarray(mean), np.sqrt(squares / len(array))

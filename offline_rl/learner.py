@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offline_rl.boundary import check_count, device_of, run_ids_of, transitions_of
+from offline_rl.boundary import check_count, column_statistics, device_of, run_ids_of, transitions_of
 from offline_rl.config import Config
 from offline_rl.critics.interface import Batch
-from orbs import Philox, Transitions, checked_fields, load_tensors, reject, save_tensors
+from orbs import ROW_BLOCK, Philox, Transitions, checked_fields, load_tensors, reject, save_tensors
 
 __all__ = ["OfflineLearner"]
 
@@ -137,19 +137,12 @@ class OfflineLearner(ABC):
         config = self.config
         if config.normalise_obs and not self.steps:
             kind = np.dtype(config.stats_dtype)
-            mean, std = data.obs.mean(0, dtype=kind), data.obs.std(0, dtype=kind)
+            mean, std = column_statistics(data.obs, kind)
             self.obs_mean.copy_(torch.as_tensor(mean))
             self.obs_std.copy_(torch.as_tensor(std + kind.type(STD_EPS)))
-        obs, action, reward, next_obs, terminal = (
-            torch.as_tensor(array).to(self.device, self.dtype)
-            for array in (data.obs, data.action, data.reward, data.next_obs, data.terminal)
-        )
-        obs, next_obs = self._normalise(obs), self._normalise(next_obs)
-        reward, next_obs = self._shape_reward(reward, next_obs)
-        # One row holds all that an update needs: one gather, a few cache lines.
-        self._data = torch.cat((obs, action, reward[:, None], terminal[:, None], next_obs), dim=1).contiguous()
+        self._data = self._packed(data)
         self.data_name, self.data_checksum = data.name, checksum
-        self._attached(obs, action)
+        self._attached(self._data[:, : self.obs_dim], self._data[:, self.obs_dim : self.obs_dim + self.action_dim])
 
     def update(self, n: int) -> None:
         """`n` updates of every run; update(a) then update(b) equals update(a + b) bit for bit.
@@ -345,6 +338,24 @@ class OfflineLearner(ABC):
             total = self._sums.get(name)
             self._sums[name] = value.detach().clone() if total is None else total.add_(value.detach())
             self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _packed(self, data: Transitions) -> Tensor:
+        """(N, 2 obs_dim + action_dim + 2): one row holds all that an update needs: one gather, a few cache lines.
+
+        Filled block by block: whole-array temporaries would double the memory that a large dataset takes.
+        """
+        width = 2 * self.obs_dim + self.action_dim + 2
+        packed = torch.empty((len(data), width), dtype=self.dtype, device=self.device)
+        for start in range(0, len(data), ROW_BLOCK):
+            rows = slice(start, start + ROW_BLOCK)
+            obs, action, reward, next_obs, terminal = (
+                torch.as_tensor(array[rows]).to(self.device, self.dtype)
+                for array in (data.obs, data.action, data.reward, data.next_obs, data.terminal)
+            )
+            obs, next_obs = self._normalise(obs), self._normalise(next_obs)
+            reward, next_obs = self._shape_reward(reward, next_obs)
+            torch.cat((obs, action, reward[:, None], terminal[:, None], next_obs), dim=1, out=packed[rows])
+        return packed
 
     def _normalise(self, obs: Tensor) -> Tensor:
         return (obs - self.obs_mean) / self.obs_std

@@ -39,6 +39,7 @@ class PRDC(TD3BC):
 
     def _attached(self, obs: Tensor, action: Tensor) -> None:
         config = self.config
+        obs, action = obs.contiguous(), action.contiguous()
         table = None
         if self.device.type == "cpu":
             table = NeighbourTable.cached(obs.numpy(), k=config.neighbours, progress=True)

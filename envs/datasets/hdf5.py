@@ -34,6 +34,8 @@ class RawFile:
         obs (N, obs_dim), action (N, action_dim), reward (N,), terminal (N,); timeout (N,) or None.
         attributes: those of env_id, max_episode_steps, action_low, action_high that the file states.
         sha256: of the file's bytes.
+        final_obs: (episodes, obs_dim), the observation after the last row of each ended episode, or None: this
+            layout has no place for it.
     """
 
     obs: np.ndarray
@@ -43,6 +45,7 @@ class RawFile:
     timeout: np.ndarray | None
     attributes: dict[str, Any]
     sha256: str
+    final_obs: np.ndarray | None = None
 
 
 def read(path: Path) -> RawFile:
@@ -63,7 +66,7 @@ def read(path: Path) -> RawFile:
         with h5py.File(path, "r") as file:
             found = {key: file.get(key) for key in KEYS}
             rows = _check_layout(path, found, sorted(file.keys()))
-            arrays = {key: np.asarray(data[()]) for key, data in found.items() if data is not None}
+            arrays = {key: _values(data) for key, data in found.items() if data is not None}
             attributes = {key: _attribute(file.attrs[key]) for key in _ATTRIBUTES if key in file.attrs}
     except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:
         raise ValueError(
@@ -71,16 +74,27 @@ def read(path: Path) -> RawFile:
             "truncated or corrupt; fetch or make it again."
         ) from error
     flat = {key: arrays[key].reshape(rows) for key in KEYS if KEYS[key] == 1 and key in arrays}
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the finiteness check names
-        return RawFile(
-            obs=np.ascontiguousarray(arrays["observations"], np.float32),
-            action=np.ascontiguousarray(arrays["actions"], np.float32),
-            reward=np.ascontiguousarray(flat["rewards"], np.float32),
-            terminal=validate.flags("terminals", flat["terminals"]),
-            timeout=validate.flags("timeouts", flat["timeouts"]) if "timeouts" in flat else None,
-            attributes=attributes,
-            sha256=_sha256(path),
-        )
+    return RawFile(
+        obs=arrays["observations"],
+        action=arrays["actions"],
+        reward=flat["rewards"],
+        terminal=validate.flags("terminals", flat["terminals"]),
+        timeout=validate.flags("timeouts", flat["timeouts"]) if "timeouts" in flat else None,
+        attributes=attributes,
+        sha256=_sha256(path),
+    )
+
+
+def _values(data: h5py.Dataset) -> np.ndarray:
+    """All values; numbers as float32, converted as they are read (a whole float64 copy would double the memory).
+
+    A float64 beyond float32 becomes inf, which the finiteness check names. Flags keep their type.
+    """
+    if data.name.rpartition("/")[2] in ("terminals", "timeouts") or not data.size:
+        return np.asarray(data[()])
+    values = np.empty(data.shape, np.float32)
+    data.read_direct(values)
+    return values
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from orbs import reject
+from orbs import ROW_BLOCK, reject
 
 __all__ = [
     "ACTION_TOLERANCE",
@@ -36,15 +36,21 @@ def flags(field: str, values: np.ndarray) -> np.ndarray:
 
 def finite(field: str, values: np.ndarray) -> None:
     """Reject the first NaN or infinity, with its row."""
-    if np.isfinite(values).all():
-        return
-    where = np.argwhere(~np.isfinite(values))
-    given = f"{values[tuple(where[0])]} in row {where[0][0]} ({len(where)} such values; as float32)"
-    reject(field, "finite numbers", given, "drop or mend these rows")
+    bad, first = 0, None
+    for start in range(0, len(values), ROW_BLOCK):
+        wrong = ~np.isfinite(values[start : start + ROW_BLOCK])
+        if wrong.any():
+            bad += int(wrong.sum())
+            if first is None:
+                where = np.argwhere(wrong)[0]
+                first = (start + int(where[0]), *where[1:])
+    if first is not None:
+        given = f"{values[first]} in row {first[0]} ({bad} such values; as float32)"
+        reject(field, "finite numbers", given, "drop or mend these rows")
 
 
 def actions_inside(action: np.ndarray, low: np.ndarray, high: np.ndarray, clip: bool, known: bool) -> np.ndarray:
-    """(N, k) actions within [low, high].
+    """(N, k) actions within [low, high]: `action` itself if nothing had to be clipped, else a copy.
 
     Rounding up to `ACTION_TOLERANCE` is always clipped. More than that is clipped if `clip`, else rejected.
 
@@ -52,22 +58,29 @@ def actions_inside(action: np.ndarray, low: np.ndarray, high: np.ndarray, clip: 
         low, high: (k,).
         known: whether the bounds are the environment's (else assumed, which the fix then says).
     """
-    inside = np.clip(action, low, high)
-    excess = np.abs(action - inside)
-    worst = float(excess.max())
+    worst, outside, place, inside = 0.0, 0, (0, 0), action
+    for start in range(0, len(action), ROW_BLOCK):
+        rows = slice(start, start + ROW_BLOCK)
+        block = np.clip(action[rows], low, high)
+        excess = np.abs(action[rows] - block)
+        most = float(excess.max())
+        if most == 0.0:
+            continue
+        if inside is action:
+            inside = action.copy()
+        inside[rows] = block
+        outside += int((excess > ACTION_TOLERANCE).sum())
+        if most > worst:
+            row, column = np.unravel_index(int(excess.argmax()), excess.shape)
+            worst, place = most, (start + int(row), int(column))
     if worst > ACTION_TOLERANCE and not clip:
-        row, column = np.unravel_index(int(excess.argmax()), excess.shape)
-        share = float((excess > ACTION_TOLERANCE).mean())
         fix = "pass --clip-actions (clip_actions=True) to clip them"
         if not known:
             fix += "; or name the environment with --env (env=...), these bounds are assumed"
-        reject(
-            "actions",
-            f"values in the action space, {_range(low, high)}",
-            f"{action[row, column]:.6g} in row {row}, column {column} ({100 * share:.3g} % of the values are outside)",
-            fix,
-        )
-    return inside if worst > 0.0 else action
+        share = f"{100 * outside / action.size:.3g} % of the values are outside"
+        given = f"{action[place]:.6g} in row {place[0]}, column {place[1]} ({share})"
+        reject("actions", f"values in the action space, {_range(low, high)}", given, fix)
+    return inside
 
 
 def step_limit_timeouts(terminal: np.ndarray, limit: int) -> np.ndarray:
@@ -117,14 +130,18 @@ def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool) -> 
 
 def warn_constant_columns(obs: np.ndarray) -> None:
     """Warn about observation columns that never change: they tell a learner nothing (normalisers stay safe)."""
-    constant = np.flatnonzero(obs.min(axis=0) == obs.max(axis=0))
-    if len(constant):
-        shown = ", ".join(map(str, constant[:8])) + (", ..." if len(constant) > 8 else "")
-        warnings.warn(
-            f"observations: {len(constant)} of {obs.shape[1]} columns never change (columns {shown}); the normaliser "
-            "divides by std + 1e-3 there, so nothing breaks",
-            stacklevel=3,
-        )
+    constant = np.arange(obs.shape[1])
+    for start in range(0, len(obs), ROW_BLOCK):
+        block = obs[start : start + ROW_BLOCK, constant]
+        constant = constant[(block == obs[0, constant]).all(axis=0)]
+        if not len(constant):
+            return
+    shown = ", ".join(map(str, constant[:8])) + (", ..." if len(constant) > 8 else "")
+    warnings.warn(
+        f"observations: {len(constant)} of {obs.shape[1]} columns never change (columns {shown}); the normaliser "
+        "divides by std + 1e-3 there, so nothing breaks",
+        stacklevel=3,
+    )
 
 
 def _range(low: np.ndarray, high: np.ndarray) -> str:
