@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -28,11 +28,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ROW_BLOCK",
+    "ROW_FIELDS",
     "Philox",
+    "Rows",
     "Transitions",
     "__version__",
     "atomic_path",
     "checked_fields",
+    "checksum_of",
     "load_tensors",
     "reject",
     "save_tensors",
@@ -139,14 +142,63 @@ class Transitions:
     def action_dim(self) -> int:
         return int(self.action.shape[1])
 
+    def part(self, field: str, start: int, stop: int) -> np.ndarray:
+        """Rows start .. stop - 1 of a field."""
+        array: np.ndarray = getattr(self, field)
+        return array[start:stop]
+
+    def select(self, rows: np.ndarray) -> Transitions:
+        """A copy of these rows, in this order."""
+        return dataclasses.replace(self, **{field: getattr(self, field)[rows] for field in ROW_FIELDS})
+
     def checksum(self) -> str:
         """SHA-256 over all rows: two datasets with one checksum train to the same bits."""
-        digest = hashlib.sha256()
-        for field in ("obs", "action", "reward", "next_obs", "terminal", "timeout", "action_low", "action_high"):
-            array = np.ascontiguousarray(getattr(self, field))
-            digest.update(f"{field}{array.shape}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()
+        return checksum_of(self)
+
+
+ROW_FIELDS = ("obs", "action", "reward", "next_obs", "terminal", "timeout")
+
+
+class Rows(Protocol):
+    """Transitions that may not lie in memory as such: a learner takes them block by block.
+
+    `Transitions` is one; a dataset's view of its own rows another, which copies nothing.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def obs_dim(self) -> int: ...
+    @property
+    def action_dim(self) -> int: ...
+    @property
+    def action_low(self) -> Any: ...
+    @property
+    def action_high(self) -> Any: ...
+    def __len__(self) -> int: ...
+    def part(self, field: str, start: int, stop: int) -> np.ndarray:
+        """Rows start .. stop - 1 of one of `ROW_FIELDS`, as `Transitions` has them (float32)."""
+
+    def select(self, rows: np.ndarray) -> Rows:
+        """These rows alone, in this order."""
+
+    def checksum(self) -> str:
+        """As `Transitions.checksum`: the same rows give the same."""
+
+
+def checksum_of(rows: Rows) -> str:
+    """SHA-256 over all rows and the bounds, the same however the rows are stored."""
+    digest, count = hashlib.sha256(), len(rows)
+    widths = {"obs": (rows.obs_dim,), "action": (rows.action_dim,), "next_obs": (rows.obs_dim,)}
+    for field in ROW_FIELDS:
+        digest.update(f"{field}{(count, *widths.get(field, ()))}".encode())
+        for start in range(0, count, ROW_BLOCK):
+            digest.update(np.ascontiguousarray(rows.part(field, start, min(start + ROW_BLOCK, count))).data)
+    for field in ("action_low", "action_high"):
+        array = np.ascontiguousarray(getattr(rows, field))
+        digest.update(f"{field}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 _MASK = 0xFFFFFFFF

@@ -9,6 +9,8 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +20,12 @@ from orbs import reject
 if TYPE_CHECKING:
     import gymnasium as gym
 
-__all__ = ["EnvFacts", "env_facts", "make_env", "make_vec"]
+__all__ = ["EnvFacts", "env_facts", "make_env", "make_vec", "missing_extra"]
 
 # Names of gymnasium-robotics' families; their ids exist only once that package is registered.
 _ROBOTICS = ("AdroitHand", "Fetch", "HandReach", "HandManipulate", "AntMaze", "PointMaze", "FrankaKitchen")
+# This package's own environments that are made of gymnasium-robotics' parts.
+_OF_ROBOTICS = ("orbs/maze2d-", "orbs/antmaze-", "orbs/kitchen-")
 _EXTRA = 'install the extra: pip install "orbs[robotics]"'
 
 
@@ -44,6 +48,9 @@ class EnvFacts:
 def make_env(env_id: str, *, d4rl_rules: bool = True, **kwargs: Any) -> gym.Env[Any, Any]:
     """`gymnasium.make(env_id, **kwargs)`, after registering gymnasium-robotics where the id needs it.
 
+    Observations that are dictionaries of vectors (goal environments) come flat, in the order of the sorted keys, which
+    is `gymnasium.wrappers.FlattenObservation`'s: achieved_goal, desired_goal, observation.
+
     Args:
         d4rl_rules: mend what sets the dense Adroit tasks apart from D4RL's (see `envs.adroit`): the sign of the
             distance in the rewards of door, hammer and relocate; the pen's end when it falls and after 100 steps.
@@ -55,14 +62,17 @@ def make_env(env_id: str, *, d4rl_rules: bool = True, **kwargs: Any) -> gym.Env[
     import gymnasium as gym
 
     robotics = env_id.startswith(_ROBOTICS)
-    if robotics:
+    if robotics or env_id.startswith(_OF_ROBOTICS):
         _register_robotics(env_id)
     if robotics and d4rl_rules and env_id.startswith("AdroitHandPen-"):
         from envs.adroit import PEN_STEPS
 
         kwargs.setdefault("max_episode_steps", PEN_STEPS)
     try:
-        env = gym.make(env_id, **kwargs)
+        with warnings.catch_warnings():
+            # Wanted: these come closest to what D4RL's data were recorded in.
+            warnings.filterwarnings("ignore", r".*The environment \S+-v4 is out of date")
+            env = gym.make(env_id, **kwargs)
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         name = env_id.rpartition("-v")[0]
         newer = [other for other in (f"{name}-v5", f"{name}-v4") if other in gym.registry and other != env_id]
@@ -77,6 +87,8 @@ def make_env(env_id: str, *, d4rl_rules: bool = True, **kwargs: Any) -> gym.Env[
         near = difflib.get_close_matches(env_id, list(gym.registry), n=1)
         fix = f"did you mean '{near[0]}'?" if near else "see gymnasium.pprint_registry() for what there is"
         reject("env", "the id of a registered Gymnasium environment", f"'{env_id}' ({error})", fix)
+    if _is_dict_of_vectors(env.observation_space):
+        env = gym.wrappers.FlattenObservation(env)
     if robotics and d4rl_rules and env_id.startswith("AdroitHand"):
         from envs.adroit import with_d4rl_rules
 
@@ -138,6 +150,24 @@ def env_facts(env_id: str) -> EnvFacts:
     return EnvFacts(int(obs.shape[0]), low, high, limit)
 
 
+def missing_extra(env_id: str) -> str | None:
+    """The extra of this package that must be installed before `env_id` can be made, or None if none is missing."""
+    needed = env_id.startswith((*_ROBOTICS, *_OF_ROBOTICS))
+    return "robotics" if needed and importlib.util.find_spec("gymnasium_robotics") is None else None
+
+
+def _is_dict_of_vectors(space: Any) -> bool:
+    """Whether `space` is a dictionary, maybe of dictionaries, of boxes with one axis."""
+    from gymnasium import spaces
+
+    def vectors(part: Any) -> bool:
+        if isinstance(part, spaces.Dict):
+            return all(vectors(inner) for inner in part.spaces.values())
+        return isinstance(part, spaces.Box) and len(part.shape) == 1
+
+    return isinstance(space, spaces.Dict) and vectors(space)
+
+
 def _register_robotics(env_id: str) -> None:
     import gymnasium as gym
 
@@ -147,5 +177,5 @@ def _register_robotics(env_id: str) -> None:
         raise ImportError(
             f"env: expected gymnasium-robotics, which '{env_id}' needs, got {error}. Fix: {_EXTRA}."
         ) from error
-    if env_id not in gym.registry:
+    if env_id.startswith(_ROBOTICS) and env_id not in gym.registry:
         gym.register_envs(robotics)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import options
+from experiments import data_options, options
 
 __all__ = ["main"]
 
@@ -26,9 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["--version"], ["-V"]):
         print(f"orbs {_version()}")
         return 0
-    command = tyro.cli(_commands(), args=given or ["--help"], prog="orbs", description=DESCRIPTION)
+    command = tyro.cli(
+        _commands(),
+        args=given or ["--help"],
+        prog="orbs",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
     try:
-        _run(command)
+        return _run(command)
     except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -39,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _version() -> str:
@@ -64,6 +69,8 @@ def _commands() -> Any:
         named(options.Evaluate, "evaluate"),
         named(options.Report, "report"),
         named(options.List, "list"),
+        named(data_options.Data, "data"),
+        named(data_options.Collect, "collect"),
     ]
     union: Any = found[0]
     for kind in found[1:]:
@@ -71,7 +78,8 @@ def _commands() -> Any:
     return union
 
 
-def _run(command: options.Command) -> None:
+def _run(command: options.Command | data_options.Data | data_options.Collect) -> int:
+    """The exit status."""
     if isinstance(command, options.Train):
         from experiments.train import train
 
@@ -87,8 +95,17 @@ def _run(command: options.Command) -> None:
         if not command.folders:
             raise ValueError("folders: expected at least one, got none. Fix: e.g. orbs report runs.")
         _print_table(command.folders, command.out or command.folders[0] / "report", command.metric, command.checkpoint)
+    elif isinstance(command, data_options.Data):
+        from experiments.data_command import data
+
+        return data(command)
+    elif isinstance(command, data_options.Collect):
+        from experiments.collect_command import collect
+
+        collect(command)
     else:
         _list(command)
+    return 0
 
 
 def _print_table(
@@ -115,7 +132,7 @@ def _print_table(
 def _evaluate(command: options.Evaluate) -> None:
     import numpy as np
 
-    from envs.datasets.references import reference_scores
+    from envs.datasets.references import Reference, reference_scores
     from experiments import results
     from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator, record_video
@@ -127,7 +144,8 @@ def _evaluate(command: options.Evaluate) -> None:
     config = results.read_config(command.folder)
     env = command.env or config.get("env")
     if env is None:
-        raise ValueError("--env: expected a gymnasium id, got none in the run's configuration. Fix: pass --env.")
+        why = f" ({config['env_note']})" if config.get("env_note") else ""
+        raise ValueError(f"--env: expected a gymnasium id, got none in the run's configuration{why}. Fix: pass --env.")
     lost = [run for run, fine in zip(learner.run_ids, learner.finite(), strict=True) if not fine]
     lost += [run for run in map(int, config.get("diverged", {})) if run not in lost]
     with cpu_settings():
@@ -152,6 +170,11 @@ def _evaluate(command: options.Evaluate) -> None:
         if left:
             mean = float(np.nanmean(played.returns))
             reference = reference_scores(env)
+            low, high = config.get("score_range") or (None, None)
+            if (
+                env == config.get("env") and isinstance(low, float) and isinstance(high, float)
+            ):  # the dataset's own, D4RL's for one
+                reference = Reference(low, high, str(config.get("score_source")))
             score = ""
             if reference is not None:
                 scaled = 100 * (mean - reference.minimum) / (reference.maximum - reference.minimum)
@@ -179,7 +202,7 @@ def _list(command: options.List) -> None:
                 print(f"      preset {rule.pattern}: {rule.values or '{}'} ({rule.source})")
     from envs.datasets import names
 
-    print("Datasets (orbs train --dataset NAME, or the path of an HDF5 file in D4RL layout):")
+    print("Datasets (orbs train --dataset NAME, or the path of an HDF5 file in D4RL layout; more: orbs data list):")
     for dataset in names():
         print(f"  {dataset}")
     if not (command.fields or command.presets):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ class Evaluator:
         episodes: episodes per run.
         seed: the experiment's seed.
 
+    Attributes:
+        simulator: what the environment runs on, with its version: "mujoco 3.10.0", or Gymnasium's own where it has no
+            MuJoCo model.
+
     Raises:
         ValueError: fewer than one episode, or an environment that cannot be made.
     """
@@ -60,6 +65,9 @@ class Evaluator:
         if limit is None:
             self.close()
             reject("env", "an environment with a step limit", env_id, "wrap it in gymnasium.wrappers.TimeLimit")
+        model = getattr(self.envs[0].unwrapped, "model", None)
+        package = "mujoco" if type(model).__module__.startswith("mujoco") else "gymnasium"
+        self.simulator = f"{package} {metadata.version(package)}"
 
     def check(self, learner: OfflineLearner) -> None:
         """Raise ValueError if the learner does not fit the environment."""

@@ -21,7 +21,7 @@ class Train:
     """
 
     dataset: str
-    """Built-in name (see `orbs list`) or the path of an HDF5 file in D4RL layout."""
+    """A name of `orbs data list`, minari:<id>, or the path of an HDF5 file in D4RL layout."""
     algos: tuple[str, ...] = ("bc", "td3bc", "prdc")
     """Algorithms, by the names of `orbs list`."""
     env: str | None = None
@@ -55,7 +55,7 @@ class Train:
     clip_actions: bool = False
     """Clip the data's actions to the action space; real files have actions outside."""
     terminate_on_end: bool = False
-    """Count a time-out as an end of the task, as D4RL's option of that name."""
+    """Keep the rows of time-outs, as the d4rl package's option of that name does."""
     jobs: int = 1
     """Algorithms trained side by side, a process and a core each."""
     matmul: Literal["auto", "float32", "bf16"] = "auto"

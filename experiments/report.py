@@ -70,7 +70,7 @@ def report(
     table, status, data = results.read_results(folders)
     table, status = _named(table, status)
     notes: list[str] = []
-    metric = _choose(table, metric, notes)
+    metric = _choose(table, metric, notes, status)
     runs = results.summarise(table, metric, status)
     merged = (
         status.sort_values("folder")
@@ -124,9 +124,12 @@ def _named(table: DataFrame, status: DataFrame) -> tuple[DataFrame, DataFrame]:
     return table, status
 
 
-def _choose(table: DataFrame, metric: str | None, notes: list[str]) -> str:
+def _choose(table: DataFrame, metric: str | None, notes: list[str], status: DataFrame) -> str:
+    """The metric to show; says in `notes` whose runs nothing scores."""
     if metric is not None:
         return metric
+    unscored = status.loc[status["unscored"] != "", ["problem", "unscored"]].drop_duplicates()
+    notes += [f"{problem} trains but cannot be scored: {why}." for problem, why in unscored.to_numpy()]
 
     def having(name: str) -> set[tuple[Any, ...]]:
         rows = table.loc[table["metric"] == name, results.IDENTITY].drop_duplicates()
@@ -137,7 +140,8 @@ def _choose(table: DataFrame, metric: str | None, notes: list[str]) -> str:
         have = sorted(set(table["metric"]))
         raise ValueError(
             "metric: expected eval/score or eval/return to be recorded, got "
-            f"{', '.join(have) or 'no rows at all'}; wait for the first evaluation, or name a metric"
+            f"{', '.join(have) or 'no rows at all'}; "
+            + " ".join([*notes, "Name another metric"] if notes else ["wait for the first evaluation, or name one"])
         )
     if scored >= returned:
         return "eval/score"
@@ -185,6 +189,8 @@ def _row(problem: str, algorithm: str, group: DataFrame, values: FloatArray, not
         "max": values.max() if len(values) else np.nan,
         "diverged": len(dead),
         "steps": _span(int(steps.min()), int(steps.max())) if len(steps) else "",
+        "scored_by": " and ".join(sorted(set((group["env"] + ", " + group["simulator"])[group["env"] != ""])))
+        or "unknown",
     }
     if len(steps) and steps.min() < steps.max():
         notes.append(f"WARNING, {who}: runs were last evaluated at different steps, {row['steps']}.")
@@ -200,6 +206,9 @@ def _compare_steps(table: DataFrame, notes: list[str]) -> None:
         if rows["steps"].nunique() > 1:
             each = ", ".join(f"{a} {s}" for a, s in zip(rows["algorithm"], rows["steps"], strict=True))
             notes.append(f"WARNING, {problem}: algorithms are compared at different steps: {each}.")
+        if rows["scored_by"].nunique() > 1 or rows["scored_by"].str.contains(r" and | \+ ").any():
+            each = "; ".join(f"{a} {s}" for a, s in zip(rows["algorithm"], rows["scored_by"], strict=True))
+            notes.append(f"WARNING, {problem}: scored in different environments or simulators: {each}.")
 
 
 def _fields(name: str, found: Estimate) -> dict[str, float]:
@@ -331,7 +340,8 @@ def _console(
     for problem in dict.fromkeys(table["problem"]):
         here = table["problem"] == problem
         steps = ", ".join(dict.fromkeys(s for s in table.loc[here, "steps"] if s))
-        lines += ["", *textwrap.wrap(f"{problem} (steps: {steps or 'none'})", WIDTH), heading]
+        scored = "".join(f"; {s}" for s in dict.fromkeys(table.loc[here, "scored_by"]) if s != "unknown")
+        lines += ["", *textwrap.wrap(f"{problem} (steps: {steps or 'none'}{scored})", WIDTH), heading]
         lines += [row for row, shown in zip(rows, here, strict=True) if shown]
     if len(pooled):
         lines += ["", f"pooled over {common} problems (mean of their means; IQM of all runs)"]
@@ -370,6 +380,7 @@ def _markdown(
         {"problem": row["problem"]}
         | _cell(row)
         | {"std": _number(row["std"]), "diverged": str(row["diverged"]), "steps": row["steps"] or "-"}
+        | {"scored by": row["scored_by"]}
         for row in table.to_dict("records")
     ]
     lines = [title + ".", "", *_markdown_table(rows)]

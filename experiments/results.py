@@ -1,11 +1,13 @@
-"""The one long table (experiment, algorithm, problem, run, step, metric, value), from record to summary.
+"""The one long table (experiment, algorithm, problem, run, step, metric, value, env, simulator), record to summary.
 
 A run folder holds `config.json`, `metrics.parquet` (this table) and `checkpoint.safetensors`; one folder is
 one algorithm on one problem for a block of runs. Keys of `config.json` that are read here, all optional:
 "experiment", "algorithm", "problem" (they name runs that have no row yet), "status" ("running", "complete" or
 "stopped"), "steps" (planned), "diverged" ({run: step}, from that step on the run counts no more), "data"
-({metric: mean over the dataset's episodes}, the reference line of plots). Metrics: "eval/return",
-"eval/score", "eval/length", "train/...".
+({metric: mean over the dataset's episodes}, the reference line of plots), "env" and "env_note" (what scores the runs,
+and why nothing does where "env" is null). Metrics: "eval/return", "eval/score", "eval/length", "train/...".
+`env` is the environment that scores the row's run when it was written, `simulator` what that runs on ("mujoco 3.10.0");
+both are "" where nothing scores it, and in tables of older versions, which lack the two columns.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
 COLUMNS = {
     "experiment": "str", "algorithm": "str", "problem": "str",
-    "run": "int64", "step": "int64", "metric": "str", "value": "float64",
+    "run": "int64", "step": "int64", "metric": "str", "value": "float64", "env": "str", "simulator": "str",
 }  # fmt: skip
+OPTIONAL = ("env", "simulator")
 IDENTITY = ["experiment", "algorithm", "problem", "run"]
 KEY = [*IDENTITY, "step", "metric"]
 
@@ -61,7 +64,8 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def _typed(df: DataFrame, source: str) -> DataFrame:
-    """The seven columns in order and in their types; ValueError names what is missing or does not convert."""
+    """The columns in order and in their types; ValueError names what is missing or does not convert."""
+    df = df.assign(**{name: "" for name in OPTIONAL if name not in df.columns})
     missing = [name for name in COLUMNS if name not in df.columns]
     if missing:
         raise ValueError(
@@ -77,14 +81,24 @@ def _typed(df: DataFrame, source: str) -> DataFrame:
 class Table:
     """Collects the rows of one run folder in memory; `frame()` is the long table.
 
-    A resumed run starts from the rows that it kept: `Table(..., rows=drop_after(read_table(path), step))`.
+    A resumed run starts from the rows that it kept: `Table(..., rows=drop_after(read_table(path), step))`; these keep
+    their own `env` and `simulator`.
     """
 
-    def __init__(self, experiment: str, algorithm: str, problem: str, rows: DataFrame | None = None) -> None:
+    def __init__(
+        self,
+        experiment: str,
+        algorithm: str,
+        problem: str,
+        rows: DataFrame | None = None,
+        env: str = "",
+        simulator: str = "",
+    ) -> None:
         self._names = {"experiment": experiment, "algorithm": algorithm, "problem": problem}
         for name, value in self._names.items():
             if not isinstance(value, str) or not value:
                 raise ValueError(f"{name}: expected a non-empty name, got {value!r}")
+        self._names |= {"env": env, "simulator": simulator}
         self._rows = None if rows is None else _typed(rows, "rows")
         self._run: list[NDArray[np.int64]] = []
         self._step: list[NDArray[np.int64]] = []
@@ -226,8 +240,8 @@ def read_results(folders: str | Path | Iterable[str | Path]) -> Results:
     """Read all run folders at or below `folders`.
 
     `status` has the columns experiment, algorithm, problem, run, status ("unknown" if not told), steps
-    (planned, nullable), diverged_step (nullable), folder. ValueError for a value recorded twice, naming the
-    two folders.
+    (planned, nullable), diverged_step (nullable), folder, unscored (why nothing scores the run, else "").
+    ValueError for a value recorded twice, naming the two folders.
     """
     import pandas as pd
 
@@ -257,6 +271,7 @@ def read_results(folders: str | Path | Iterable[str | Path]) -> Results:
                 config.get("steps"),
                 diverged.get(run[3]),
                 str(folder),
+                "" if config.get("env", "") is not None else str(config.get("env_note") or "no environment is known"),
             )
             for run in sorted(known)
         ]
@@ -278,7 +293,7 @@ def read_results(folders: str | Path | Iterable[str | Path]) -> Results:
             f"{' / '.join(str(row[name]) for name in KEY)}: expected one value, got {int(same.sum())}, "
             f"in {places[0]} and {places[1]}; leave one folder out, or give the runs other numbers"
         )
-    status = pd.DataFrame(rows, columns=[*IDENTITY, "status", "steps", "diverged_step", "folder"])
+    status = pd.DataFrame(rows, columns=[*IDENTITY, "status", "steps", "diverged_step", "folder", "unscored"])
     return Results(joined, status.astype({"run": "int64", "steps": "Int64", "diverged_step": "Int64"}), data)
 
 
@@ -298,9 +313,9 @@ def summarise(df: DataFrame, metric: str, status: DataFrame | None = None) -> Da
     Columns: experiment, algorithm, problem, run; `final` (value at `final_step`, the last evaluation),
     `last10` (mean of the last `last10_count` <= 10 evaluations), `best` (largest finite value, NaN if none;
     picked by looking at the evaluations, so biased upwards), `evaluations` (how many), `diverged`,
-    `diverged_step` (nullable). A run diverged if `status` (see `read_results`) says so, or where its first
-    NaN or infinite value stands. Runs that only `status` knows as diverged get a row of NaN. ValueError if
-    nobody recorded `metric`.
+    `diverged_step` (nullable), `env` and `simulator` (of its rows; several are joined by " + "). A run
+    diverged if `status` (see `read_results`) says so, or where its first NaN or infinite value stands. Runs
+    that only `status` knows as diverged get a row of NaN. ValueError if nobody recorded `metric`.
     """
     import pandas as pd
 
@@ -325,6 +340,7 @@ def summarise(df: DataFrame, metric: str, status: DataFrame | None = None) -> Da
             "best": chosen.assign(value=chosen["value"].where(finite)).groupby(IDENTITY, sort=True)["value"].max(),
             "evaluations": grouped.size(),
             "diverged_step": chosen[~finite].groupby(IDENTITY)["step"].min(),
+            **{name: grouped[name].agg(lambda values: " + ".join(values.unique())) for name in OPTIONAL},
         }
     )
     if status is not None:
@@ -335,5 +351,6 @@ def summarise(df: DataFrame, metric: str, status: DataFrame | None = None) -> Da
     result["diverged"] = result["diverged_step"].notna()
     counts = ["evaluations", "last10_count"]
     result[counts] = result[counts].fillna(0).astype("int64")
+    result[list(OPTIONAL)] = result[list(OPTIONAL)].fillna("")
     result["final_step"] = result["final_step"].astype("Int64")
     return result.reset_index().astype({"run": "int64"})

@@ -48,7 +48,9 @@ def describe(
         "clip_actions": options.clip_actions,
         "terminate_on_end": options.terminate_on_end,
         "env": dataset.env_id,
+        "env_note": dataset.env_note,
         "score_source": dataset.score_source,
+        "score_range": [dataset.min_score, dataset.max_score],
         "hyperparameters": json.loads(json.dumps(dataclasses.asdict(learner.config))),
         "runs": learner.run_ids,
         "seed": options.seed,
@@ -134,4 +136,4 @@ def _commit() -> str | None:
 
 
 # What may differ between the sessions that a run is resumed in.
-SESSION = ("command", "versions", "git_commit", "started", "steps", "device", "threads", "matmul")
+SESSION = ("command", "versions", "git_commit", "started", "steps", "device", "threads", "matmul", "simulator")

@@ -59,7 +59,9 @@ def train(options: Train) -> list[Path]:
     dataset = _load(options)
     print(dataset.summary())
     if dataset.env_id is None:
-        print("No environment is known for this data: nothing will be evaluated (name one with --env).")
+        print(f"Trains, but cannot be scored: {dataset.env_note}.")
+    elif dataset.env_note is not None:
+        print(f"Scored in {dataset.env_note}.")
     units = []
     for name in names:
         found = preset(name, dataset.name)
@@ -94,14 +96,23 @@ def _checked(name: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(options: Train) -> Dataset:
+    """The dataset, without its environment where that needs an extra that is missing, unless it was asked for."""
     from envs.datasets import load
+    from envs.make import missing_extra
 
-    return load(
+    dataset = load(
         options.dataset,
         env=options.env,
         clip_actions=options.clip_actions,
         terminate_on_end=options.terminate_on_end,
     )
+    if dataset.env_id is None and dataset.env_note is None:
+        return dataclasses.replace(dataset, env_note="no environment is known for it (name one with --env)")
+    extra = None if options.env or dataset.env_id is None else missing_extra(dataset.env_id)
+    if extra is None:
+        return dataset
+    note = f'{dataset.env_id}, which scores it, needs an extra: pip install "orbs[{extra}]"'
+    return dataclasses.replace(dataset, env_id=None, env_note=note)
 
 
 def _folder(options: Train, dataset: str, algorithm: str) -> Path:
@@ -200,7 +211,7 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
             **unit.hyperparameters,
         )
         config = describe(options, dataset, transitions, learner, matmul)
-        table = results.Table(options.experiment, unit.algorithm, dataset.name)
+        kept = None
         diverged: dict[int, int] = {}
         if saved:
             check_same(saved, config, unit.folder)
@@ -211,7 +222,6 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
                 reject("--steps", f"at least {meta['steps']}, where the checkpoint is", options.steps, "ask for more")
             learner.load_state_dict(tensors, meta["steps"])
             kept = results.drop_after(results.read_table(unit.folder / "metrics.parquet"), learner.steps)
-            table = results.Table(options.experiment, unit.algorithm, dataset.name, rows=kept)
             diverged = {int(run): int(step) for run, step in meta["diverged"].items()}
             if learner.steps == options.steps and saved.get("status") == "complete":
                 print(f"{unit.folder} is complete at {options.steps} updates: nothing to do.")
@@ -225,6 +235,9 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: 
             evaluator = Evaluator(dataset.env_id, run_ids, options.eval_episodes, options.seed)
             stack.callback(evaluator.close)
             evaluator.check(learner)
+        config["simulator"] = evaluator.simulator if evaluator is not None else None
+        scored_by = {"env": dataset.env_id or "", "simulator": config["simulator"] or ""}
+        table = results.Table(options.experiment, unit.algorithm, dataset.name, kept, **scored_by)
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
         for logger in loggers:
             stack.callback(logger.close)

@@ -6,8 +6,6 @@ kept in order; CORL's filter at 1.0 drops an incomplete last block (set top_frac
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +14,7 @@ from offline_rl.config import BCConfig
 from offline_rl.critics.interface import Batch
 from offline_rl.learner import OfflineLearner
 from offline_rl.networks import Adam, init_mlp, mlp
-from orbs import Transitions, reject
+from orbs import Rows, reject
 
 __all__ = ["BC", "behaviour_loss", "best_blocks"]
 
@@ -62,15 +60,13 @@ class BC(OfflineLearner):
         self.actor = init_mlp(self.philox, "actor", sizes, dtype=self.dtype)
         self.actor_optimiser = Adam(self.actor, self.config.learning_rate)
 
-    def _select(self, data: Transitions) -> Transitions:
+    def _select(self, data: Rows) -> Rows:
         config = self.config
         if config.top_fraction is None:
             return data
-        rows = best_blocks(
-            data.reward, data.terminal, config.top_fraction, config.filter_discount, config.filter_horizon
-        )
-        fields = ("obs", "action", "reward", "next_obs", "terminal", "timeout")
-        return dataclasses.replace(data, **{field: getattr(data, field)[rows] for field in fields})
+        reward, terminal = (data.part(field, 0, len(data)) for field in ("reward", "terminal"))
+        rows = best_blocks(reward, terminal, config.top_fraction, config.filter_discount, config.filter_horizon)
+        return data.select(rows)
 
     def _policy(self, obs: Tensor) -> Tensor:
         return self.action_centre + self.action_scale * torch.tanh(mlp(obs, self.actor))

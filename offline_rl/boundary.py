@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from orbs import ROW_BLOCK, Transitions, reject
+from orbs import ROW_BLOCK, Rows, Transitions, reject
 
-__all__ = ["check_count", "column_statistics", "device_of", "run_ids_of", "transitions_of"]
+__all__ = ["check_count", "column_statistics", "device_of", "rows_of", "run_ids_of"]
 
 
-def transitions_of(dataset: Any) -> Transitions:
-    """The rows of `Transitions`, or of anything whose `transitions()` gives them."""
+def rows_of(dataset: Any) -> Rows:
+    """The rows of `Transitions`, of anything with a `view()` of its rows, or whose `transitions()` gives them."""
     if isinstance(dataset, Transitions):
         return dataset
-    made = getattr(dataset, "transitions", None)
+    made = getattr(dataset, "view", None)
+    if not callable(made):
+        made = getattr(dataset, "transitions", None)
     if not callable(made):
         reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
-    data: Transitions = made()
+    data: Rows = made()
     return data
 
 
@@ -58,15 +60,17 @@ def device_of(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def column_statistics(array: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and (population) standard deviation of each column of (N, d), computed and returned in `dtype`.
+def column_statistics(rows: Rows, field: str, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and (population) standard deviation of each column of a field, computed and returned in `dtype`.
 
     float64 sums run block by block, which needs no float64 copy of the array; float32 ones are numpy's own, because
     other code's normalisers are to be reproduced bit for bit.
     """
+    count = len(rows)
     if dtype != np.float64:
+        array = rows.part(field, 0, count)
         return array.mean(0, dtype=dtype), array.std(0, dtype=dtype)
-    blocks = range(0, len(array), ROW_BLOCK)
-    mean = sum(array[start : start + ROW_BLOCK].sum(0, dtype=np.float64) for start in blocks) / len(array)
-    squares = sum(np.square(array[start : start + ROW_BLOCK] - mean).sum(0) for start in blocks)
-    return np.asarray(mean), np.sqrt(squares / len(array))
+    edges = [(start, min(start + ROW_BLOCK, count)) for start in range(0, count, ROW_BLOCK)]
+    mean = sum(rows.part(field, *edge).sum(0, dtype=np.float64) for edge in edges) / count
+    squares = sum(np.square(rows.part(field, *edge) - mean).sum(0) for edge in edges)
+    return np.asarray(mean), np.sqrt(squares / count)

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from offline_rl.boundary import check_count, column_statistics, device_of, run_ids_of, transitions_of
+from offline_rl.boundary import check_count, column_statistics, device_of, rows_of, run_ids_of
 from offline_rl.config import Config
 from offline_rl.critics.interface import Batch
-from orbs import ROW_BLOCK, Philox, Transitions, checked_fields, load_tensors, reject, save_tensors
+from orbs import ROW_BLOCK, Philox, Rows, checked_fields, load_tensors, reject, save_tensors
 
 __all__ = ["OfflineLearner"]
 
@@ -99,7 +99,7 @@ class OfflineLearner(ABC):
     @classmethod
     def for_dataset(cls, dataset: Any, **arguments: Any) -> Self:
         """A learner shaped for a dataset (`Transitions`, or anything whose `transitions()` gives them)."""
-        data = transitions_of(dataset)
+        data = rows_of(dataset)
         learner = cls(data.obs_dim, data.action_dim, data.action_low, data.action_high, **arguments)
         learner.attach(data)
         return learner
@@ -117,7 +117,7 @@ class OfflineLearner(ABC):
         Raises:
             ValueError: shapes or an action box that do not fit the learner.
         """
-        data = transitions_of(dataset)
+        data = rows_of(dataset)
         if (data.obs_dim, data.action_dim) != (self.obs_dim, self.action_dim):
             reject(
                 f"{self.name}.attach",
@@ -137,7 +137,7 @@ class OfflineLearner(ABC):
         config = self.config
         if config.normalise_obs and not self.steps:
             kind = np.dtype(config.stats_dtype)
-            mean, std = column_statistics(data.obs, kind)
+            mean, std = column_statistics(data, "obs", kind)
             self.obs_mean.copy_(torch.as_tensor(mean))
             self.obs_std.copy_(torch.as_tensor(std + kind.type(STD_EPS)))
         self._data = self._packed(data)
@@ -320,7 +320,7 @@ class OfflineLearner(ABC):
         """Standard normal numbers wanted per update and run: {name: shape}."""
         return {}
 
-    def _select(self, data: Transitions) -> Transitions:
+    def _select(self, data: Rows) -> Rows:
         """The rows to learn from."""
         return data
 
@@ -339,7 +339,7 @@ class OfflineLearner(ABC):
             self._sums[name] = value.detach().clone() if total is None else total.add_(value.detach())
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def _packed(self, data: Transitions) -> Tensor:
+    def _packed(self, data: Rows) -> Tensor:
         """(N, 2 obs_dim + action_dim + 2): one row holds all that an update needs: one gather, a few cache lines.
 
         Filled block by block: whole-array temporaries would double the memory that a large dataset takes.
@@ -347,14 +347,14 @@ class OfflineLearner(ABC):
         width = 2 * self.obs_dim + self.action_dim + 2
         packed = torch.empty((len(data), width), dtype=self.dtype, device=self.device)
         for start in range(0, len(data), ROW_BLOCK):
-            rows = slice(start, start + ROW_BLOCK)
+            stop = min(start + ROW_BLOCK, len(data))
             obs, action, reward, next_obs, terminal = (
-                torch.as_tensor(array[rows]).to(self.device, self.dtype)
-                for array in (data.obs, data.action, data.reward, data.next_obs, data.terminal)
+                torch.as_tensor(data.part(field, start, stop)).to(self.device, self.dtype)
+                for field in ("obs", "action", "reward", "next_obs", "terminal")
             )
             obs, next_obs = self._normalise(obs), self._normalise(next_obs)
             reward, next_obs = self._shape_reward(reward, next_obs)
-            torch.cat((obs, action, reward[:, None], terminal[:, None], next_obs), dim=1, out=packed[rows])
+            torch.cat((obs, action, reward[:, None], terminal[:, None], next_obs), dim=1, out=packed[start:stop])
         return packed
 
     def _normalise(self, obs: Tensor) -> Tensor:

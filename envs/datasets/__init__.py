@@ -1,4 +1,4 @@
-"""Offline datasets: built-in ones by name, any HDF5 file in D4RL layout by path.
+"""Offline datasets: local ones and D4RL's by name, Minari's by id, any HDF5 file in D4RL layout by path.
 
 >>> from envs.datasets import load
 >>> data = load("local/pendulum-medium-replay-v0")
@@ -6,6 +6,6 @@
 """
 
 from envs.datasets.dataset import Dataset
-from envs.datasets.registry import load, names
+from envs.datasets.registry import from_arrays, load, names
 
-__all__ = ["Dataset", "load", "names"]
+__all__ = ["Dataset", "from_arrays", "load", "names"]

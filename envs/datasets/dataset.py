@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
-from orbs import Transitions, reject
+from envs.datasets.qlearning import closing_rows, qlearning_view
+from orbs import ROW_FIELDS, Transitions, checksum_of, reject
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "DatasetView"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,14 +23,17 @@ class Dataset:
         obs: (N, obs_dim) float32.
         action: (N, action_dim) float32, within the bounds.
         reward: (N,) float32.
-        terminal, timeout: (N,) bool, never both; time-outs come from the step limit if the file has none.
+        terminal, timeout: (N,) bool; time-outs come from the step limit if the file has none. Both in one row only
+            where D4RL's own files have that.
         action_low, action_high: (action_dim,) float32.
         path, sha256: the file and the digest of its bytes.
         env_id: the Gymnasium id for evaluation, or None.
         min_score, max_score: returns that count as 0 and 100, or None if there are none.
         score_source: whose reference returns these are and how they were measured.
-        env_note: one sentence on the environment for evaluation, or on why there is none.
-        terminate_on_end: time-out rows stay in `transitions`, as terminals.
+        env_note: half a sentence that goes on from "scored in", or from "cannot be scored:" where env_id is None.
+        terminate_on_end: time-out rows stay in `transitions`, with the terminal flag that the file gives them: so
+            does the d4rl package, though its documentation promises terminals.
+        counted_limit: the step limit from which `timeout` was counted, for a file without time-outs.
         final_obs: (episodes, obs_dim) float32, the observation after each episode's last row, or None if the file
             does not hold them (D4RL's do not).
     """
@@ -49,6 +54,7 @@ class Dataset:
     score_source: str | None = None
     env_note: str | None = None
     terminate_on_end: bool = False
+    counted_limit: int | None = None
     final_obs: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -72,65 +78,52 @@ class Dataset:
         """The one-step view that D4RL's `qlearning_dataset` gives, or every row where `final_obs` is known.
 
         Row i of N becomes (obs[i], action[i], reward[i], obs[i+1], terminal[i]). Time-out rows are dropped, since
-        the next row belongs to another episode (with `terminate_on_end` they stay, as terminals). Terminal rows
-        stay: their next observation is the next row's, which no bootstrap uses. The last row of the file is lost.
-        `timeout` marks the last kept row of each episode that ended in the file while its final row was dropped.
+        the next row belongs to another episode. Terminal rows stay: their next observation is the next row's, which
+        no bootstrap uses. The last row of the file is lost. `timeout` marks the last kept row of each episode that
+        ended in the file without a terminal. The package's slips are kept where its code differs from its
+        documentation (`terminate_on_end`, files without time-outs); see `envs.datasets.qlearning`.
 
         With `final_obs` nothing is dropped: each episode's last row has its own next observation, and `timeout` is
-        the data's own flag. Only the rows of an unfinished last episode end one row early.
+        the data's own flag (with `terminate_on_end` a terminal). Only the rows of an unfinished last episode end one
+        row early.
         """
-        if self.final_obs is not None:
-            return self._all_transitions()
-        keep = np.ones(len(self) - 1, np.bool_)
-        terminal = self.terminal[:-1]
-        if self.terminate_on_end:
-            terminal = terminal | self.timeout[:-1]
-        else:
-            keep &= ~self.timeout[:-1]
-        # The row before a dropped end closes what is left of that episode; the file's last row is always dropped.
-        dropped_end = np.append(self.timeout[1:-1] & ~keep[1:], self.terminal[-1] | self.timeout[-1])
-        closes = dropped_end & ~(self.terminal | self.timeout)[:-1]
-        rows = np.flatnonzero(keep)
-        return self._rows(rows, self.obs.take(rows + 1, axis=0), terminal[rows], closes[rows])
-
-    def _all_transitions(self) -> Transitions:
-        assert self.final_obs is not None
-        ends = self._ends()
-        unfinished = len(self) - 1 if ends[-1] < len(self) - 1 else len(self)
-        rows = np.arange(unfinished)
-        next_obs = np.empty((unfinished, self.obs_dim), np.float32)
-        next_obs[: len(self) - 1] = self.obs[1:][:unfinished]
-        next_obs[ends] = self.final_obs
-        timeout = self.timeout[rows]
-        if unfinished < len(self):
-            timeout[-1] = False
-        if self.terminate_on_end:
-            return self._rows(rows, next_obs, (self.terminal | self.timeout)[rows], np.zeros_like(timeout))
-        return self._rows(rows, next_obs, self.terminal[rows], timeout)
-
-    def _rows(self, rows: np.ndarray, next_obs: np.ndarray, terminal: np.ndarray, timeout: np.ndarray) -> Transitions:
-        # `take` rather than a mask: ten times faster on narrow rows.
+        view = self.view()
         return Transitions(
-            obs=self.obs.take(rows, axis=0),
-            action=self.action.take(rows, axis=0),
-            reward=self.reward[rows],
-            next_obs=next_obs,
-            terminal=terminal,
-            timeout=timeout,
+            **{field: view.part(field, 0, len(view)) for field in ROW_FIELDS},
             action_low=self.action_low,
             action_high=self.action_high,
             name=self.name,
         )
 
+    def view(self) -> DatasetView:
+        """The rows of `transitions()` without a copy of them; learners take them block by block."""
+        rows, terminal, timeout = self._kept() if self.final_obs is None else self._all()
+        return DatasetView(self, rows, terminal, timeout)
+
+    def _kept(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        timeout = self.timeout if self.counted_limit is None else None
+        found = qlearning_view(
+            self.terminal, timeout, step_limit=self.counted_limit, terminate_on_end=self.terminate_on_end
+        )
+        return np.flatnonzero(found.keep), found.terminal, closing_rows(found.keep, self.terminal, self.timeout)
+
+    def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        finished = (self.terminal | self.timeout)[-1]
+        rows = np.arange(len(self) if finished else len(self) - 1)
+        terminal, timeout = self.terminal[rows], self.timeout[rows]
+        if self.terminate_on_end:
+            return rows, terminal | timeout, np.zeros_like(timeout)
+        return rows, terminal, timeout
+
     def episode_returns(self) -> np.ndarray:
         """(episodes,) float64: the undiscounted return of each complete episode; an unfinished last one is left out."""
-        ends = self._ends()
+        ends = self.episode_ends()
         starts = np.concatenate(([0], ends[:-1] + 1))
         return np.asarray(np.add.reduceat(self.reward[: ends[-1] + 1].astype(np.float64), starts))
 
     def episode_lengths(self) -> np.ndarray:
         """(episodes,) int64: the rows of each complete episode."""
-        ends = self._ends()
+        ends = self.episode_ends()
         return np.diff(ends, prepend=-1)
 
     def normalized_score(self, returns: np.ndarray | float) -> np.ndarray:
@@ -153,7 +146,8 @@ class Dataset:
             f"{self.name}: {len(self)} rows in {len(returns)} episodes of {lengths.min()} to {lengths.max()} steps, "
             f"{kinds}; returns {spread}; observations {self.obs_dim} wide, actions {self.action_dim} wide within "
             f"[{self.action_low.min():g}, {self.action_high.max():g}]; "
-            + (f"evaluated on {self.env_id}" if self.env_id else "no environment for evaluation")
+            + (f"scored in {self.env_note or self.env_id}" if self.env_id else "")
+            + (f"cannot be scored: {self.env_note or 'no environment is known'}" if not self.env_id else "")
         )
         rest = len(self) - int(lengths.sum())
         if rest:
@@ -163,5 +157,75 @@ class Dataset:
             text += f"; normalised score of the mean {score:.1f} ({self.score_source})"
         return text + "."
 
+    def episode_ends(self) -> np.ndarray:
+        """(episodes,) int64: the last row of each complete episode."""
+        return self._ends
+
+    @functools.cached_property
     def _ends(self) -> np.ndarray:
         return np.flatnonzero(self.terminal | self.timeout)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DatasetView:
+    """The transitions of a dataset by row number; see `orbs.Rows` and `Dataset.transitions`.
+
+    Attributes:
+        dataset: where the values lie.
+        rows: (M,) int64, the dataset's row of each transition.
+        terminal, timeout: (M,) bool.
+    """
+
+    dataset: Dataset
+    rows: np.ndarray
+    terminal: np.ndarray
+    timeout: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def name(self) -> str:
+        return self.dataset.name
+
+    @property
+    def obs_dim(self) -> int:
+        return self.dataset.obs_dim
+
+    @property
+    def action_dim(self) -> int:
+        return self.dataset.action_dim
+
+    @property
+    def action_low(self) -> np.ndarray:
+        return self.dataset.action_low
+
+    @property
+    def action_high(self) -> np.ndarray:
+        return self.dataset.action_high
+
+    def part(self, field: str, start: int, stop: int) -> np.ndarray:
+        """Rows start .. stop - 1 of a field, float32; a copy."""
+        if field in ("terminal", "timeout"):
+            flags = self.terminal if field == "terminal" else self.timeout
+            some: np.ndarray = flags[start:stop].astype(np.float32)
+            return some
+        rows = self.rows[start:stop]
+        if field != "next_obs":
+            values: np.ndarray = getattr(self.dataset, field)
+            return np.asarray(values.take(rows, axis=0))  # ten times faster than a mask on narrow rows
+        final = self.dataset.final_obs
+        if final is None:
+            return np.asarray(self.dataset.obs.take(rows + 1, axis=0))
+        following = np.asarray(self.dataset.obs.take(np.minimum(rows + 1, len(self.dataset) - 1), axis=0))
+        ended = self.dataset.terminal[rows] | self.dataset.timeout[rows]
+        following[ended] = final[np.searchsorted(self.dataset.episode_ends(), rows[ended])]
+        return following
+
+    def select(self, rows: np.ndarray) -> DatasetView:
+        """These transitions alone, in this order."""
+        return DatasetView(self.dataset, self.rows[rows], self.terminal[rows], self.timeout[rows])
+
+    def checksum(self) -> str:
+        """As `Transitions.checksum`."""
+        return checksum_of(self)

@@ -19,7 +19,7 @@ import numpy as np
 from envs.datasets import validate
 from orbs import atomic_path, reject
 
-__all__ = ["KEYS", "RawFile", "read", "write"]
+__all__ = ["KEYS", "RawFile", "check_layout", "from_arrays", "read", "write"]
 
 KEYS = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1, "timeouts": 1}  # key -> rank
 _OPTIONAL = {"timeouts"}
@@ -65,7 +65,8 @@ def read(path: Path) -> RawFile:
     try:
         with h5py.File(path, "r") as file:
             found = {key: file.get(key) for key in KEYS}
-            rows = _check_layout(path, found, sorted(file.keys()))
+            _check_stored_here(file, found)
+            rows = check_layout(path.name, found, sorted(file.keys()))
             arrays = {key: _values(data) for key, data in found.items() if data is not None}
             attributes = {key: _attribute(file.attrs[key]) for key in _ATTRIBUTES if key in file.attrs}
     except (OSError, RuntimeError, KeyError, TypeError, MemoryError) as error:
@@ -97,29 +98,84 @@ def _values(data: h5py.Dataset) -> np.ndarray:
     return values
 
 
-def write(path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
-    """Write a file in D4RL layout, gzip-compressed, whole or not at all; the same arrays give the same bytes."""
+def write(
+    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], compress: bool = True
+) -> None:
+    """Write a file in D4RL layout, whole or not at all; the same arrays give the same bytes.
+
+    Args:
+        compress: by gzip; a million rows then take a minute to write and seconds to read, for a tenth of the space.
+    """
+    how: dict[str, Any] = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if compress else {}
     with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
         for key, array in arrays.items():
-            file.create_dataset(
-                key, data=array, compression="gzip", compression_opts=9, shuffle=True, track_times=False
-            )
+            file.create_dataset(key, data=array, track_times=False, **how)
         for name, value in attributes.items():
             file.attrs[name] = value
 
 
-def _check_layout(path: Path, found: Mapping[str, Any], keys: list[str]) -> int:
-    """The number of rows; raises unless every key is there with the right rank, length and type."""
+def _check_stored_here(file: h5py.File, found: Mapping[str, Any]) -> None:
+    """Each key must be an array of its own, with its values in this file: a link could read any file of the user's."""
+    places: dict[Any, str] = {}
+    for key, data in found.items():
+        if data is None:
+            continue
+        if not isinstance(data, h5py.Dataset):
+            reject(key, "an array", f"a {type(data).__name__}", "store it as a dataset (D4RL layout)")
+        if data.is_virtual or data.external or isinstance(file.get(key, getlink=True), h5py.ExternalLink):
+            reject(key, "values in this file", "links to other files", "copy them in (h5repack, or h5py)")
+        other = places.setdefault(h5py.h5o.get_info(data.id).addr, key)
+        if other != key:
+            reject(key, "an array of its own", f"the same array as '{other}' (two keys for one)", "store each alone")
+
+
+def from_arrays(arrays: Mapping[str, Any], where: str) -> RawFile:
+    """The same from arrays in memory, d4rl's `env.get_dataset()` for one; other keys are ignored.
+
+    Args:
+        where: what the arrays are called in errors.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    found = {key: np.asarray(arrays[key]) if arrays.get(key) is not None else None for key in KEYS}
+    rows = check_layout(where, found, sorted(map(str, arrays)))
+    flags = {"terminals", "timeouts"}
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which the finiteness check names
+        flat = {
+            key: array.reshape(rows) if key in flags else np.array(array, np.float32, order="C")
+            for key, array in found.items()
+            if array is not None
+        }
+    digest = hashlib.sha256()
+    for key, array in flat.items():
+        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return RawFile(
+        obs=flat["observations"],
+        action=flat["actions"],
+        reward=flat["rewards"].reshape(rows),
+        terminal=validate.flags("terminals", flat["terminals"]).copy(),
+        timeout=validate.flags("timeouts", flat["timeouts"]).copy() if "timeouts" in flat else None,
+        attributes={},
+        sha256=digest.hexdigest(),
+    )
+
+
+def check_layout(where: str, found: Mapping[str, Any], keys: list[str]) -> int:
+    """The number of rows; raises unless every key is there with the right rank, length and type.
+
+    Args:
+        where: the file's name.
+        found: key -> something with `dtype` and `shape`, or None.
+        keys: all keys that there are, for the error.
+    """
     for key, rank in KEYS.items():
         data = found[key]
         if data is None:
             if key in _OPTIONAL:
                 continue
-            reject(key, f"the key '{key}' in {path.name}", f"keys {keys}", "rename or add it (D4RL layout)")
-        if not isinstance(data, h5py.Dataset):
-            reject(key, "an array", f"a {type(data).__name__}", "store it as a dataset (D4RL layout)")
-        if data.is_virtual or data.external:
-            reject(key, "values in this file", "links to other files", "copy them in (h5repack, or h5py)")
+            reject(key, f"the key '{key}' in {where}", f"keys {keys}", "rename or add it (D4RL layout)")
         if data.dtype.kind not in "fiub":
             reject(key, "numbers", f"type {data.dtype}", "store it as float32 (flags as bool)")
         if key == "actions" and data.dtype.kind != "f":

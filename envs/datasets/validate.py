@@ -86,8 +86,8 @@ def actions_inside(action: np.ndarray, low: np.ndarray, high: np.ndarray, clip: 
 def step_limit_timeouts(terminal: np.ndarray, limit: int) -> np.ndarray:
     """(N,) bool: where a running episode reaches `limit` steps without a terminal (files without time-outs).
 
-    The count restarts after a terminal and after each cut, as D4RL's description says. (D4RL's code starts the
-    episode after a terminal at 1, which cuts that one a step early; that slip is not followed.)
+    The count restarts after a terminal and after each cut: these are the episodes as they were played, for returns
+    and lengths. Which rows the d4rl package then drops is another matter: `envs.datasets.qlearning`.
     """
     rows = np.arange(len(terminal))
     starts = np.zeros(len(terminal), np.int64)
@@ -96,7 +96,7 @@ def step_limit_timeouts(terminal: np.ndarray, limit: int) -> np.ndarray:
     return np.asarray(((position + 1) % limit == 0) & ~terminal, np.bool_)
 
 
-def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool) -> None:
+def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool, as_d4rl: bool = False) -> None:
     """Reject flags that contradict each other, a file without any episode end, and empty episodes.
 
     An episode is empty when none of its rows is a transition: one row, ended by a time-out (or the last row of the
@@ -105,9 +105,11 @@ def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool) -> 
     Args:
         terminal, timeout: (N,) bool.
         timeouts_kept: time-out rows stay transitions (`terminate_on_end`).
+        as_d4rl: take what the d4rl package takes: both flags in a row, and episodes that leave no transition. D4RL's
+            AntMaze files flag every row at the goal as a terminal; its replays are cut wherever an iteration ended.
     """
     both = np.flatnonzero(terminal & timeout)
-    if len(both):
+    if len(both) and not as_d4rl:
         given = f"both in row {both[0]} ({len(both)} rows)"
         fix = "keep the terminal where the environment itself ended, else the time-out"
         reject("terminals/timeouts", "at most one of the two set in a row", given, fix)
@@ -115,6 +117,8 @@ def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool) -> 
     if not end.any():
         fix = "mark the last step of each episode in terminals or timeouts"
         reject("terminals/timeouts", "an episode end", f"none in {len(end)} rows", fix)
+    if as_d4rl:
+        return
     alone = np.concatenate(([True], end[:-1])) & end
     lost = np.zeros_like(end) if timeouts_kept else timeout.copy()
     lost[-1] = True
@@ -140,7 +144,7 @@ def warn_constant_columns(obs: np.ndarray) -> None:
     warnings.warn(
         f"observations: {len(constant)} of {obs.shape[1]} columns never change (columns {shown}); the normaliser "
         "divides by std + 1e-3 there, so nothing breaks",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

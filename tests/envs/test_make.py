@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import h5py
 import numpy as np
 import pytest
 
-from envs.make import env_facts, make_env, make_vec
+from envs.make import env_facts, make_env, make_vec, missing_extra
 
 
-def test_import_is_lazy() -> None:
-    code = "import envs, envs.make, envs.datasets, envs.collect, sys; print('gymnasium' in sys.modules)"
+@pytest.mark.parametrize(
+    ("imported", "heavy"),
+    [
+        ("envs", "torch mujoco gymnasium_robotics stable_baselines3 h5py"),
+        (
+            "envs, envs.make, envs.d4rl_tasks, envs.datasets, envs.collect",
+            "mujoco gymnasium_robotics stable_baselines3",
+        ),
+    ],
+)
+def test_import_is_lazy(imported: str, heavy: str) -> None:
+    """`import envs` imports gymnasium, to register ids, and nothing that an environment needs."""
+    code = f"import {imported}, sys; print(set('{heavy}'.split()) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "set()"
 
 
 def test_facts() -> None:
@@ -48,10 +61,68 @@ def test_old_mujoco_version_names_the_new_ones() -> None:
         make_env("Hopper-v3")
 
 
-def test_missing_robotics_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("env_id", ["AdroitHandDoor-v1", "PointMaze_UMaze-v3", "orbs/maze2d-umaze-v1"])
+def test_missing_robotics_names_the_extra(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    assert missing_extra(env_id) == "robotics"
+    assert missing_extra("Pendulum-v1") is None
     with pytest.raises(ImportError, match=r'pip install "orbs\[robotics\]"'):
-        make_env("AdroitHandDoor-v1")
+        make_env(env_id)
+
+
+def test_wanted_old_versions_are_made_without_advice() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_env("Hopper-v4").close()
+
+
+class Goals(gym.Env[Any, Any]):
+    """A goal environment whose keys do not stand in sorted order, and one with an image."""
+
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, image: bool = False) -> None:
+        shapes = {"observation": (3,), "desired_goal": (2,), "achieved_goal": (8, 8, 3) if image else (2,)}
+        boxes = {key: gym.spaces.Box(-9, 9, shape) for key, shape in shapes.items()}
+        self.observation_space = gym.spaces.Dict(boxes)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        values = {"observation": 1, "desired_goal": 2, "achieved_goal": 3}
+        spaces: Any = self.observation_space
+        return {key: np.full(spaces[key].shape, value, np.float32) for key, value in values.items()}, {}
+
+
+@pytest.fixture
+def goals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, image in (("Goals-v0", False), ("GoalImages-v0", True)):
+        gym.register(name, entry_point=Goals, max_episode_steps=5, kwargs={"image": image}, disable_env_checker=True)
+        monkeypatch.setitem(gym.registry, name, gym.registry.pop(name))  # taken back after the test
+
+
+@pytest.mark.usefixtures("goals")
+def test_goal_observations_come_flat_in_sorted_order() -> None:
+    obs, _ = make_env("Goals-v0").reset(seed=0)
+    assert obs.tolist() == [3, 3, 2, 2, 1, 1, 1]
+    assert env_facts("Goals-v0").obs_dim == 7
+    with pytest.raises(ValueError, match="observations in a flat box"):
+        env_facts("GoalImages-v0")
+
+
+@pytest.mark.extra
+@pytest.mark.usefixtures("robotics")
+@pytest.mark.parametrize(
+    ("env_id", "parts"),
+    [("PointMaze_UMaze-v3", (2, 2, 4)), ("AntMaze_UMaze-v5", (2, 2, 105)), ("FrankaKitchen-v1", (17, 17, 59))],
+)
+def test_robotics_goal_tasks_come_flat(env_id: str, parts: tuple[int, int, int]) -> None:
+    env = make_env(env_id)
+    obs, _ = env.reset(seed=0)
+    whole: Any = env.unwrapped.observation_space
+    assert [gym.spaces.flatdim(whole[key]) for key in ("achieved_goal", "desired_goal", "observation")] == list(parts)
+    assert obs.shape == (sum(parts),)
+    assert env_facts(env_id).obs_dim == sum(parts)
+    env.close()
 
 
 def test_vector_keeps_the_last_observation_of_an_episode() -> None:

@@ -99,3 +99,12 @@ def test_video_without_a_renderer_names_the_extra(learner, tmp_path, monkeypatch
 def test_no_episode_is_an_error():
     with pytest.raises(ValueError, match="eval_episodes: expected at least 1"):
         Evaluator("Pendulum-v1", [0], 0, 0)
+
+
+def test_simulator_is_named_with_its_version():
+    from importlib import metadata
+
+    for env_id, package in (("Hopper-v4", "mujoco"), ("Pendulum-v1", "gymnasium")):
+        evaluator = Evaluator(env_id, [0], episodes=1, seed=0)
+        assert evaluator.simulator == f"{package} {metadata.version(package)}"
+        evaluator.close()

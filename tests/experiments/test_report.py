@@ -29,10 +29,11 @@ def make(
     score: bool = True,
     steps: tuple[int, ...] = (0, 50, 100),
     experiment: str = "exp",
+    scored_by: tuple[str, str] = ("", ""),
     **config: Any,
 ) -> Path:
     """A run folder whose runs end at `final`; earlier evaluations are 1000 lower, returns 10 x the score."""
-    recorder = results.Table(experiment, algorithm, problem)
+    recorder = results.Table(experiment, algorithm, problem, None, *scored_by)
     runs = np.arange(len(final))
     for step in steps:
         value = np.array(final) - 1000.0 * (step != steps[-1])
@@ -229,3 +230,34 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got no rows at all; wait for the first evaluation"):
         report.report(tmp_path / "r", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_environment_and_simulator_stand_beside_the_numbers(tmp_path: Path) -> None:
+    make(tmp_path / "r", "BC", "hopper", [10.0, 11.0], scored_by=("Hopper-v4", "mujoco 3.10.0"))
+    found = report.report(tmp_path / "r", tmp_path / "out")
+    assert row(found, "hopper", "BC")["scored_by"] == "Hopper-v4, mujoco 3.10.0"
+    assert "hopper (steps: 100; Hopper-v4, mujoco 3.10.0)" in found.text
+    assert "| Hopper-v4, mujoco 3.10.0 |" in found.paths["markdown"].read_text()
+    assert pd.read_csv(found.paths["runs"])["simulator"].tolist() == ["mujoco 3.10.0"] * 2
+    assert "different environments" not in found.text
+    make(tmp_path / "r", "IQL", "hopper", [10.0, 11.0], scored_by=("Hopper-v5", "mujoco 3.10.0"))
+    notes = report.report(tmp_path / "r", tmp_path / "out").notes
+    assert (
+        "WARNING, hopper: scored in different environments or simulators: BC Hopper-v4, mujoco 3.10.0; "
+        "IQL Hopper-v5, mujoco 3.10.0."
+    ) in notes
+
+
+def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
+    unscored = make(tmp_path / "r", "BC", "carla", [0.0], env=None, env_note="its environment is a car")
+    df = results.read_table(unscored / "metrics.parquet")
+    results.write_table(df[df["metric"] == "train/loss"], unscored / "metrics.parquet")
+    with pytest.raises(
+        ValueError, match=r"carla trains but cannot be scored: its environment is a car\. Name another metric"
+    ):
+        report.report(tmp_path / "r", tmp_path / "out")
+    assert row(report.report(tmp_path / "r", tmp_path / "out", "train/loss"), "carla", "BC")["mean"] == 0.0
+    make(tmp_path / "r", "BC", "hopper", [10.0])
+    found = report.report(tmp_path / "r", tmp_path / "out")
+    assert "carla trains but cannot be scored: its environment is a car." in found.notes
+    assert found.table["problem"].tolist() == ["hopper"]

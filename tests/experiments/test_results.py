@@ -214,3 +214,42 @@ def test_summary_of_diverged_runs() -> None:
     assert told["diverged"].all()
     assert told["diverged_step"].tolist() == [2, 1, 1, 0, 0]
     assert told["evaluations"].tolist() == [3, 3, 3, 3, 0]
+
+
+def test_rows_say_what_scored_them(tmp_path: Path) -> None:
+    """Rows that a resumed run keeps were scored in the simulator of their time."""
+    recorder = results.Table("exp", "BC", "hopper", env="Hopper-v4", simulator="mujoco 3.9.0")
+    recorder.record(0, 10, "eval/return", 1.0)
+    path = results.write_table(recorder.frame(), tmp_path / "metrics.parquet")
+    resumed = results.Table("exp", "BC", "hopper", results.read_table(path), "Hopper-v4", "mujoco 3.10.0")
+    resumed.record(0, 20, "eval/return", 2.0)
+    resumed.record(1, 20, "eval/return", 2.0)
+    frame = resumed.frame()
+    assert frame["env"].tolist() == ["Hopper-v4"] * 3
+    assert frame["simulator"].tolist() == ["mujoco 3.9.0", "mujoco 3.10.0", "mujoco 3.10.0"]
+    runs = results.summarise(frame, "eval/return")
+    assert runs["env"].tolist() == ["Hopper-v4"] * 2
+    assert runs["simulator"].tolist() == ["mujoco 3.9.0 + mujoco 3.10.0", "mujoco 3.10.0"]
+
+
+def test_table_of_an_older_version_lacks_what_scored_it(tmp_path: Path) -> None:
+    df = table().drop(columns=list(results.OPTIONAL))
+    df.to_parquet(tmp_path / "metrics.parquet")
+    read = results.read_table(tmp_path / "metrics.parquet")
+    assert list(read.columns) == list(results.COLUMNS)
+    assert set(read["env"]) == set(read["simulator"]) == {""}
+    assert results.summarise(read, "eval/return")["simulator"].tolist() == [""] * 3
+
+
+def test_status_says_why_nothing_scores_a_run(tmp_path: Path) -> None:
+    folder(tmp_path / "a", table(algorithm="A"), env=None, env_note="its environment is a car")
+    folder(tmp_path / "b", table(algorithm="B"), env=None)
+    folder(tmp_path / "c", table(algorithm="C"), env="Hopper-v4", env_note="Hopper-v4 of Gymnasium")
+    folder(tmp_path / "d", table(algorithm="D"))
+    status = results.read_results(tmp_path).status
+    assert status.groupby("algorithm")["unscored"].first().tolist() == [
+        "its environment is a car",
+        "no environment is known",
+        "",
+        "",
+    ]

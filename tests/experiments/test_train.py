@@ -70,6 +70,56 @@ def test_run_folder_holds_what_the_design_says(tmp_path):
     assert sorted(frame[frame["metric"] == "train/actor_loss"]["step"].unique()) == [10, 20, 30, 40, 50, 60]
 
 
+def test_every_row_says_what_scored_it(tmp_path):
+    from importlib import metadata
+
+    (folder,) = train(options(tmp_path, algos=("bc",)))
+    frame = results.read_table(folder / "metrics.parquet")
+    assert set(frame["env"]) == {"Pendulum-v1"}
+    assert set(frame["simulator"]) == {f"gymnasium {metadata.version('gymnasium')}"}
+    assert json.loads((folder / "config.json").read_text())["simulator"] == frame["simulator"][0]
+
+
+def pendulum_file(path, env_id):
+    """The built-in data in a file that names another environment, or none."""
+    import shutil
+
+    import h5py
+
+    from envs.datasets import load
+
+    shutil.copy(load(DATASET).path, path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["env_id"]
+        if env_id is not None:
+            file.attrs["env_id"] = env_id
+    return str(path)
+
+
+def test_data_without_an_environment_trains_and_says_so(tmp_path, capsys):
+    (folder,) = train(options(tmp_path / "out", algos=("bc",), dataset=pendulum_file(tmp_path / "a.hdf5", None)))
+    out = capsys.readouterr().out
+    assert out.count("cannot be scored: no environment is known for it (name one with --env).") == 1
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["env"], config["simulator"]) == (None, None)
+    assert config["env_note"].startswith("no environment is known")
+    frame = results.read_table(folder / "metrics.parquet")
+    assert frame["step"].max() == 60
+    assert not frame["metric"].str.startswith("eval/").any()
+    assert set(frame["env"]) == set(frame["simulator"]) == {""}
+
+
+def test_data_whose_environment_needs_a_missing_extra_train_and_name_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    path = pendulum_file(tmp_path / "a.hdf5", "AdroitHandDoor-v1")
+    (folder,) = train(options(tmp_path / "out", algos=("bc",), dataset=path))
+    wanted = 'AdroitHandDoor-v1, which scores it, needs an extra: pip install "orbs[robotics]"'
+    assert f"cannot be scored: {wanted}." in capsys.readouterr().out
+    assert json.loads((folder / "config.json").read_text())["env_note"] == wanted
+    with pytest.raises(ImportError, match="robotics"):
+        train(options(tmp_path / "asked", algos=("bc",), dataset=path, env="AdroitHandDoor-v1"))
+
+
 def test_run_is_the_same_whichever_rides_along(tmp_path):
     """Runs 1 and 2 of three, trained as a block of their own: same evaluation starts, same numbers."""
     (three,) = train(options(tmp_path / "a", runs=3))

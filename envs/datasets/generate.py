@@ -1,0 +1,243 @@
+"""Makes the local sets: episodes of the shipped behaviour policies from a fixed seed, checked against `sets.json`.
+
+Bit for bit the same on one platform (operating system, C library, CPU family, package versions, number of parallel
+environments; see `envs.platform_facts`); medium-replay by training again with the recipe of the medium policy, up to
+that policy (minutes; shipping it would take megabytes). Elsewhere the checksum differs, which is said; such a set is
+accepted only if its mean return and the mean and deviation of every column lie within the stated bounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from envs.datasets import fingerprint, hdf5, local
+from envs.datasets.local import LocalSet
+from envs.make import env_facts
+from envs.platform_facts import platform_facts
+from orbs import reject, write_atomically
+
+__all__ = ["NUM_ENVS", "attributes", "collect", "fetch", "judge", "make", "state", "verify"]
+
+NUM_ENVS = 16  # parallel environments of the recorded checksums
+_KEYS = ("observations", "actions", "rewards", "terminals", "timeouts")
+
+
+def fetch(name: str, progress: bool = True) -> Path:
+    """The file of a local set, made first if it is not there.
+
+    Raises:
+        ValueError: a behaviour policy is missing, or what was made lies outside the stated bounds.
+    """
+    path = local.place(name)
+    if not path.is_file():
+        with _lock(path):
+            if not path.is_file():  # another process may have made it meanwhile
+                make(name, progress=progress)
+    return path
+
+
+def make(name: str, out: Path | None = None, num_envs: int = NUM_ENVS, progress: bool = True) -> str:
+    """Make a set, judge it, write it to `out` (default: its place); returns the verdict in a sentence.
+
+    Raises:
+        ValueError: as `fetch`; nothing is written then.
+    """
+    entry = local.ENTRIES[name]
+    arrays = _medium_replay(entry, progress) if entry.quality == "medium-replay" else collect(entry, num_envs, progress)
+    verdict = judge(name, arrays)
+    stated = {**attributes(entry, num_envs), "content_sha256": fingerprint.checksum(arrays), "verdict": verdict}
+    hdf5.write(out or local.place(name), arrays, stated, compress=False)
+    return verdict
+
+
+def attributes(entry: LocalSet, num_envs: int, seed: int | None = None) -> dict[str, Any]:
+    """What a file says about itself; `seed` where it is not the set's own."""
+    facts = env_facts(entry.env_id)
+    seed = entry.seed if seed is None else seed
+    how = {"set": entry.name, "seed": seed, "num_envs": num_envs, "behaviours": list(entry.behaviours)}
+    return {
+        "env_id": entry.env_id,
+        "action_low": facts.action_low,
+        "action_high": facts.action_high,
+        "max_episode_steps": facts.max_episode_steps,
+        "made_by": json.dumps(how),
+        "platform": json.dumps(platform_facts()),
+    }
+
+
+def verify(name: str) -> str:
+    """Compare the values in a set's file with `sets.json` (as `judge`) and with the checksum stored beside them.
+
+    Raises:
+        ValueError: there is no file; its values are not those that were written; figures outside their bounds.
+    """
+    import h5py
+
+    path, entry = local.place(name), local.ENTRIES[name]
+    if not path.is_file():
+        reject(name, f"a file at {path}", "none", f"orbs data download {name} makes it")
+    arrays = _arrays(path)
+    with h5py.File(path, "r") as file:
+        written = file.attrs.get("content_sha256")
+    found = fingerprint.checksum(arrays)
+    if written is not None and str(written) != found:
+        fix = f"the file is damaged; remove it, then orbs data download {name}"
+        reject(name, f"values of checksum {str(written)[:16]}..., as written", f"{found[:16]}...", fix)
+    return f"comes with the suite, checksum {found[:16]}..." if entry.shipped else judge(name, arrays)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    raw = hdf5.read(path)
+    assert raw.timeout is not None
+    return dict(zip(_KEYS, (raw.obs, raw.action, raw.reward, raw.terminal, raw.timeout), strict=True))
+
+
+def state(names: Sequence[str]) -> None:
+    """Write what the sets on this machine look like into `sets.json`: for maintainers, after a policy was replaced."""
+    path = Path(__file__).parent / "data" / "sets.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    for name in names:
+        arrays = _arrays(local.place(name))
+        table[name] = {
+            "checksum": fingerprint.checksum(arrays),
+            "num_envs": NUM_ENVS,
+            "platform": platform_facts(),
+            **fingerprint.describe(arrays, retrained=local.ENTRIES[name].quality == "medium-replay"),
+        }
+    write_atomically(path, json.dumps(dict(sorted(table.items())), indent=1) + "\n")
+
+
+def collect(
+    entry: LocalSet, num_envs: int = NUM_ENVS, progress: bool = True, rows: int | None = None, seed: int | None = None
+) -> dict[str, np.ndarray]:
+    """The rows of a set in D4RL layout; medium-expert is medium's followed by expert's.
+
+    Args:
+        rows, seed: others than the set's own.
+
+    Raises:
+        ValueError: fewer than two rows; medium-replay, which no policy alone can make.
+    """
+    from envs import behaviours
+    from envs.rollouts import uniform_policy
+
+    if entry.quality == "medium-replay":
+        reject("quality", "a quality that a policy makes", "medium-replay", "call make, which trains")
+    if entry.quality == "medium-expert":
+        parts = [local.ENTRIES[f"local/{entry.task}-{part}-v0"] for part in ("medium", "expert")]
+        halves = [collect(part, num_envs, progress, rows and rows // 2, seed) for part in parts]
+        return {key: np.concatenate([half[key] for half in halves]) for key in _KEYS}
+    uniform = entry.quality == "random"
+    policy = uniform_policy(entry.env_id) if uniform else behaviours.load(entry.behaviours[0]).act
+    wanted = rows if rows is not None else entry.rows
+    assert wanted is not None
+    return _record(entry, policy, uniform, wanted, entry.seed if seed is None else seed, num_envs, progress)
+
+
+def _record(
+    entry: LocalSet, policy: Any, uniform: bool, rows: int, seed: int, num_envs: int, progress: bool
+) -> dict[str, np.ndarray]:
+    from envs.rollouts import episodes
+
+    if rows < 2:
+        reject("rows", "at least 2", rows, "ask for more rows")
+    facts = env_facts(entry.env_id)
+    arrays = {
+        "observations": np.empty((rows, facts.obs_dim), np.float32),
+        "actions": np.empty((rows, len(facts.action_low)), np.float32),
+        "rewards": np.empty(rows, np.float32),
+        "terminals": np.zeros(rows, np.bool_),
+        "timeouts": np.zeros(rows, np.bool_),
+    }
+    size = 0
+    with tqdm(total=rows, desc=entry.name, unit="row", unit_scale=True, disable=not progress) as bar:
+        for episode in episodes(entry.env_id, policy, seed, num_envs, uniform=uniform):
+            count = min(len(episode), rows - size)
+            if count == 1 < len(episode):
+                break  # one row of an episode that is cut there would be no transition
+            part = slice(size, size + count)
+            arrays["observations"][part] = episode.obs[:count]
+            arrays["actions"][part] = episode.action[:count]
+            arrays["rewards"][part] = episode.reward[:count]
+            terminal = episode.terminal and count == len(episode)
+            arrays["terminals" if terminal else "timeouts"][size + count - 1] = True
+            size += count
+            bar.update(count)
+            if size == rows:
+                break
+    return {key: array[:size] for key, array in arrays.items()}
+
+
+def _medium_replay(entry: LocalSet, progress: bool) -> dict[str, np.ndarray]:
+    """Train again, from the recipe of the shipped medium policy, until that policy is reached."""
+    from envs import behaviours
+    from envs.train_behaviour import Recipe, train
+    from orbs import checked_fields
+
+    stated = behaviours.load(entry.behaviours[0]).meta
+    recipe = Recipe(**checked_fields(Recipe, stated["recipe"], "recipe"))
+    folder = local.cache_folder() / "training" / f"{entry.task}-medium-replay"
+    with tqdm(total=stated["step"], desc=entry.name, unit="step", unit_scale=True, disable=not progress) as bar:
+
+        def report(step: int, figures: dict[str, float]) -> None:
+            bar.set_postfix(score=f"{figures['score']:.1f}")
+            bar.update(step - bar.n)
+
+        # Without the replay's own file a resumed training could not write the rows from before.
+        train(recipe, folder, until_medium=True, report=report)
+    return _arrays(folder / "medium-replay.hdf5")
+
+
+def judge(name: str, arrays: dict[str, np.ndarray]) -> str:
+    """Compare what was made with `sets.json`.
+
+    Returns:
+        A sentence: the same bits, or which checksum differs and that all figures lie within their bounds.
+
+    Raises:
+        ValueError: a figure outside its bounds; names them.
+    """
+    wanted = local.expected(name)
+    found = fingerprint.checksum(arrays)
+    if wanted is None:
+        return f"checksum {found[:16]}...: no checksum is stated for this set"
+    if found == wanted["checksum"]:
+        return f"checksum {found[:16]}...: bit for bit the stated set"
+    here, there = platform_facts(), wanted["platform"]
+    changed = [f"{key} {here.get(key)} (there {there[key]})" for key in there if here.get(key) != there[key]]
+    why = f"this platform differs in {', '.join(changed)}" if changed else "on what looks like the same platform"
+    outside = fingerprint.differences(fingerprint.describe(arrays), wanted)
+    if outside:
+        more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
+        reject(
+            name,
+            f"checksum {wanted['checksum'][:16]}... or figures within their bounds",
+            f"checksum {found[:16]}... ({why}) and {'; '.join(outside[:5])}{more}",
+            "use the pinned versions of constraints.txt; if they are in place, report this",
+        )
+    return (
+        f"checksum {found[:16]}... differs from the stated {wanted['checksum'][:16]}... ({why}); mean return and all "
+        "columns' means and deviations lie within their bounds"
+    )
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process makes a set; others wait for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    state(sys.argv[1:])
