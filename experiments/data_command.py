@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.data_options import Data, DataDownload, DataInfo, DataList, DataPicture, DataVerify
+from experiments.data_options import Data, DataDownload, DataExport, DataInfo, DataList, DataPicture, DataVerify
 
 __all__ = ["data"]
 
@@ -26,6 +26,8 @@ def data(options: Data) -> int:
         _download(command)
     elif isinstance(command, DataVerify):
         return _verify(command)
+    elif isinstance(command, DataExport):
+        _export(command)
     else:
         _picture(command)
     return 0
@@ -87,6 +89,8 @@ def _info(command: DataInfo) -> None:
                 continue
         found = load(name, env=command.env, clip_actions=command.clip_actions, progress=False)
         print(f"  {found.summary()}")
+        if found.env_note:
+            print(f"  {'scored in' if found.env_id else 'cannot be scored:'} {found.env_note}")
         print(f"  {_size(found.path) or 'in memory'}, sha256 {found.sha256}")
 
 
@@ -137,6 +141,20 @@ def _picture(command: DataPicture) -> None:
     dataset = load(command.name, env=command.env, clip_actions=command.clip_actions)
     out = command.out or Path(f"{dataset.name.replace('/', '-').replace(':', '-')}.png")
     print(draw(dataset, out))
+
+
+def _export(command: DataExport) -> None:
+    from envs.datasets import load, minari, minari_export
+
+    dataset = load(command.name, env=command.env, clip_actions=command.clip_actions)
+    made = minari_export.export(
+        dataset,
+        minari.parse(command.minari_id) or command.minari_id,
+        overwrite=command.overwrite,
+        author=command.author,
+        description=command.description,
+    )
+    print(f"minari:{made}: {minari.folder(made)}")
 
 
 def _size(path: Path) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-__all__ = ["Collect", "CollectMake", "CollectPlay", "CollectTrain", "Data", "DataDownload", "DataInfo", "DataList"]
-__all__ += ["DataPicture", "DataVerify"]
+__all__ = ["Collect", "CollectMake", "CollectPlay", "CollectTrain", "Data", "DataDownload", "DataExport", "DataInfo"]
+__all__ += ["DataList", "DataPicture", "DataVerify"]
 
 _Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")]
 _Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -70,8 +70,28 @@ class DataPicture:
 
 
 @dataclass(frozen=True)
+class DataExport:
+    """Write a dataset as a Minari dataset on this machine, for Minari's users (extra: minari)."""
+
+    name: _Name
+    """A name, or the path of an HDF5 file in D4RL layout."""
+    minari_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MINARI_ID")]
+    """(namespace/)name-vN, e.g. local/hopper/medium-v0."""
+    overwrite: bool = False
+    """Replace a Minari dataset of this id."""
+    author: str | None = None
+    """Who made the data, for Minari's metadata."""
+    description: str | None = None
+    """A text for Minari's metadata, before what is said about the source."""
+    env: str | None = None
+    """Gymnasium id for a file that does not name its own."""
+    clip_actions: bool = False
+    """Clip actions outside the action space instead of rejecting the file."""
+
+
+@dataclass(frozen=True)
 class Data:
-    """Datasets: list, describe, fetch, verify, draw."""
+    """Datasets: list, describe, fetch, verify, draw, export."""
 
     command: (
         Annotated[DataList, tyro.conf.subcommand(name="list", prefix_name=False)]
@@ -79,6 +99,7 @@ class Data:
         | Annotated[DataDownload, tyro.conf.subcommand(name="download", prefix_name=False)]
         | Annotated[DataVerify, tyro.conf.subcommand(name="verify", prefix_name=False)]
         | Annotated[DataPicture, tyro.conf.subcommand(name="picture", prefix_name=False)]
+        | Annotated[DataExport, tyro.conf.subcommand(name="export", prefix_name=False)]
     )
 
 

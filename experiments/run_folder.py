@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.options import Train
-from orbs import Transitions, __version__, reject
+from orbs import Rows, __version__, reject
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
@@ -32,7 +32,7 @@ FIXED = (
 
 
 def describe(
-    options: Train, dataset: Dataset, transitions: Transitions, learner: OfflineLearner, matmul: str
+    options: Train, dataset: Dataset, transitions: Rows, learner: OfflineLearner, matmul: str
 ) -> dict[str, Any]:
     """The resolved configuration: everything that made the numbers."""
     mean_return = float(dataset.episode_returns().mean())

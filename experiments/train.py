@@ -28,7 +28,7 @@ from experiments import results
 from experiments.options import Train, overrides
 from experiments.presets import preset
 from experiments.run_folder import SESSION, alone, check_same, describe
-from orbs import Transitions, load_tensors, reject, write_atomically
+from orbs import Rows, load_tensors, reject, write_atomically
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
@@ -72,7 +72,7 @@ def train(options: Train) -> list[Path]:
     for unit in units:
         _check_folder(unit)
     if options.jobs == 1 or len(units) == 1:
-        transitions = dataset.transitions()
+        transitions = dataset.view()
         for unit in units:
             _train_unit(unit, dataset, transitions)
     else:
@@ -178,10 +178,10 @@ def _in_process(unit: _Unit, place: int) -> None:
 
 def _load_and_train(unit: _Unit, place: int) -> None:
     dataset = _load(unit.options)
-    _train_unit(unit, dataset, dataset.transitions(), place)
+    _train_unit(unit, dataset, dataset.view(), place)
 
 
-def _train_unit(unit: _Unit, dataset: Dataset, transitions: Transitions, place: int = 0) -> None:
+def _train_unit(unit: _Unit, dataset: Dataset, transitions: Rows, place: int = 0) -> None:
     import torch
 
     from experiments.cpu import choose_matmul, cpu_settings

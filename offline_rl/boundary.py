@@ -15,9 +15,10 @@ __all__ = ["check_count", "column_statistics", "device_of", "rows_of", "run_ids_
 
 
 def rows_of(dataset: Any) -> Rows:
-    """The rows of `Transitions`, of anything with a `view()` of its rows, or whose `transitions()` gives them."""
-    if isinstance(dataset, Transitions):
-        return dataset
+    """The rows of `Transitions` or another `orbs.Rows`, or of what has a `view()` or `transitions()` of its rows."""
+    if isinstance(dataset, Transitions) or callable(getattr(dataset, "part", None)):
+        rows: Rows = dataset
+        return rows
     made = getattr(dataset, "view", None)
     if not callable(made):
         made = getattr(dataset, "transitions", None)

@@ -146,8 +146,7 @@ class Dataset:
             f"{self.name}: {len(self)} rows in {len(returns)} episodes of {lengths.min()} to {lengths.max()} steps, "
             f"{kinds}; returns {spread}; observations {self.obs_dim} wide, actions {self.action_dim} wide within "
             f"[{self.action_low.min():g}, {self.action_high.max():g}]; "
-            + (f"scored in {self.env_note or self.env_id}" if self.env_id else "")
-            + (f"cannot be scored: {self.env_note or 'no environment is known'}" if not self.env_id else "")
+            + (f"evaluated on {self.env_id}" if self.env_id else "no environment for evaluation")
         )
         rest = len(self) - int(lengths.sum())
         if rest:

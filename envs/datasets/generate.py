@@ -53,7 +53,7 @@ def make(name: str, out: Path | None = None, num_envs: int = NUM_ENVS, progress:
     """
     entry = local.ENTRIES[name]
     arrays = _medium_replay(entry, progress) if entry.quality == "medium-replay" else collect(entry, num_envs, progress)
-    verdict = judge(name, arrays)
+    verdict = judge(name, arrays, num_envs)
     stated = {**attributes(entry, num_envs), "content_sha256": fingerprint.checksum(arrays), "verdict": verdict}
     hdf5.write(out or local.place(name), arrays, stated, compress=False)
     return verdict
@@ -197,8 +197,8 @@ def _medium_replay(entry: LocalSet, progress: bool) -> dict[str, np.ndarray]:
     return _arrays(folder / "medium-replay.hdf5")
 
 
-def judge(name: str, arrays: dict[str, np.ndarray]) -> str:
-    """Compare what was made with `sets.json`.
+def judge(name: str, arrays: dict[str, np.ndarray], num_envs: int = NUM_ENVS) -> str:
+    """Compare what was made, by `num_envs` parallel environments, with `sets.json`.
 
     Returns:
         A sentence: the same bits, or which checksum differs and that all figures lie within their bounds.
@@ -212,7 +212,8 @@ def judge(name: str, arrays: dict[str, np.ndarray]) -> str:
         return f"checksum {found[:16]}...: no checksum is stated for this set"
     if found == wanted["checksum"]:
         return f"checksum {found[:16]}...: bit for bit the stated set"
-    here, there = platform_facts(), wanted["platform"]
+    here = {**platform_facts(), "parallel environments": str(num_envs)}
+    there = {**wanted["platform"], "parallel environments": str(wanted.get("num_envs", NUM_ENVS))}
     changed = [f"{key} {here.get(key)} (there {there[key]})" for key in there if here.get(key) != there[key]]
     why = f"this platform differs in {', '.join(changed)}" if changed else "on what looks like the same platform"
     outside = fingerprint.differences(fingerprint.describe(arrays), wanted)

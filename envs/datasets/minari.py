@@ -79,7 +79,8 @@ def location(dataset_id: str, download: bool = True) -> Path:
             shutil.rmtree(place, ignore_errors=True)  # or the next call would take a part for the whole
         if isinstance(error, ImportError):
             raise ImportError(
-                f'dataset: expected what Minari downloads with, got {error}. Fix: pip install "minari[hf]", or {ways}.'
+                f"dataset: expected what Minari downloads with, got {error}. Fix: "
+                f'pip install "orbs[minari]", or {ways}.'
             ) from error
         if isinstance(error, ValueError) and not isinstance(error, OSError):  # huggingface_hub has errors that are both
             fix = f"{hint}'minari list remote' and 'minari list local' show what there is"
@@ -94,7 +95,7 @@ def location(dataset_id: str, download: bool = True) -> Path:
     return data
 
 
-def read(dataset_id: str, download: bool = True) -> RawFile:
+def read(dataset_id: str, download: bool = True, progress: bool = True) -> RawFile:
     """All episodes of a Minari dataset, in its order, as rows.
 
     Row t of an episode of T steps is (observation t, action t, reward t); its final observation, T, goes to
@@ -105,6 +106,7 @@ def read(dataset_id: str, download: bool = True) -> RawFile:
     Args:
         dataset_id: such as `mujoco/hopper/medium-v0`.
         download: fetch it if it is not local.
+        progress: show a bar on a terminal.
 
     Returns:
         The arrays as float32. `sha256` is that of main_data.hdf5 (of all data files, for the other formats).
@@ -131,7 +133,7 @@ def read(dataset_id: str, download: bool = True) -> RawFile:
     except (MemoryError, ValueError) as error:
         raise _damaged(dataset_id, f"its metadata say {rows} steps of {dim} values") from error
     finals, start = [], 0
-    for index, episode in enumerate(_episodes(dataset_id, data, metadata["total_episodes"])):
+    for index, episode in enumerate(_episodes(dataset_id, data, metadata["total_episodes"], progress)):
         steps = len(episode["rewards"])
         end = start + steps
         if not steps:
@@ -223,7 +225,7 @@ def _vector(values: Any, rows: int, field: str) -> np.ndarray:
     return array.reshape(rows)
 
 
-def _episodes(dataset_id: str, data: Path, count: int) -> Iterator[dict[str, Any]]:
+def _episodes(dataset_id: str, data: Path, count: int, progress: bool) -> Iterator[dict[str, Any]]:
     """Each episode as Minari's storage gives it; what it raises becomes the error of a damaged dataset."""
     from tqdm import tqdm
 
@@ -232,7 +234,7 @@ def _episodes(dataset_id: str, data: Path, count: int) -> Iterator[dict[str, Any
         episodes = iter(storages.MinariStorage.read(data).get_episodes(range(count)))
     except _DAMAGE as error:
         raise _damaged(dataset_id, str(error)) from error
-    for index in tqdm(range(count), desc=dataset_id, unit="episode", disable=None):
+    for index in tqdm(range(count), desc=dataset_id, unit="episode", disable=None if progress else True):
         try:
             episode = next(episodes, None)
         except _DAMAGE as error:
@@ -279,9 +281,9 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
             facts["env_note"] = f"{spec['id']} is evaluated by its id; the data name arguments or wrappers besides"
     if isinstance(made.get("max_episode_steps"), int):
         facts["max_episode_steps"] = made["max_episode_steps"]
-    scores = {key: metadata.get(key) for key in ("ref_min_score", "ref_max_score")}
-    if all(isinstance(score, int | float) and math.isfinite(score) for score in scores.values()):
-        facts |= scores
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(low) and math.isfinite(high):
+        facts |= {"ref_min_score": float(low), "ref_max_score": float(high)}
     return facts
 
 

@@ -143,8 +143,9 @@ def _checked(
             fix = "name the environment with --env (env=...), whose step limit counts then, or pass step_limit"
             reject("timeouts", f"the key 'timeouts' in {source.path.name}, or a known step limit", "neither", fix)
         timeout, counted = validate.step_limit_timeouts(terminal, limit), limit
-    kept = terminate_on_end or raw.final_obs is not None
-    validate.episodes(terminal, timeout, timeouts_kept=kept, as_d4rl=source.from_d4rl)
+    # Where final observations are known nothing is lost, so that no episode is empty.
+    whole = source.from_d4rl or raw.final_obs is not None
+    validate.episodes(terminal, timeout, timeouts_kept=terminate_on_end, lenient=whole)
     validate.warn_constant_columns(raw.obs)
     env_id, reference, note = _scored_on(raw, env, source)
     return Dataset(
@@ -176,11 +177,13 @@ def _scored_on(raw: hdf5.RawFile, env: str | None, source: _Source) -> tuple[str
     if source.env_id is not None or source.reference is not None:
         return source.env_id, source.reference, source.note
     stated = _stated_env(raw)
-    reference = reference_scores(stated)
+    # A dataset's own statement goes before what is known of its environment: the latter's are D4RL's for v2.
     low, high = raw.attributes.get("ref_min_score"), raw.attributes.get("ref_max_score")
-    if reference is None and isinstance(low, float) and isinstance(high, float) and low < high:
-        reference = Reference(low, high, "the dataset's own statement")
-    return stated, reference, None
+    if isinstance(low, float) and isinstance(high, float) and low < high:
+        reference: Reference | None = Reference(low, high, f"stated by {source.name}")
+    else:
+        reference = reference_scores(stated)
+    return stated, reference, raw.attributes.get("env_note")
 
 
 def _resolve(name_or_path: str | Path, progress: bool) -> _Source:
@@ -196,7 +199,7 @@ def _resolve(name_or_path: str | Path, progress: bool) -> _Source:
         return _d4rl_source(text, lambda: _read_recorded(d4rl.fetch(text, progress)), d4rl.place(text))
     minari_id = minari.parse(text)
     if minari_id is not None:
-        return _Source(text.replace("minari/", "minari:", 1), lambda: minari.read(minari_id), Path(minari_id))
+        return _Source(f"minari:{minari_id}", lambda: minari.read(minari_id, progress=progress), Path(minari_id))
     path = Path(text)
     if path.is_dir():
         reject("dataset", "a name or a file", f"the folder '{text}'", "give the path of one HDF5 file in it")

@@ -96,7 +96,7 @@ def step_limit_timeouts(terminal: np.ndarray, limit: int) -> np.ndarray:
     return np.asarray(((position + 1) % limit == 0) & ~terminal, np.bool_)
 
 
-def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool, as_d4rl: bool = False) -> None:
+def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool, lenient: bool = False) -> None:
     """Reject flags that contradict each other, a file without any episode end, and empty episodes.
 
     An episode is empty when none of its rows is a transition: one row, ended by a time-out (or the last row of the
@@ -105,11 +105,12 @@ def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool, as_
     Args:
         terminal, timeout: (N,) bool.
         timeouts_kept: time-out rows stay transitions (`terminate_on_end`).
-        as_d4rl: take what the d4rl package takes: both flags in a row, and episodes that leave no transition. D4RL's
+        lenient: take what the d4rl package takes: both flags in a row, and episodes that leave no transition. D4RL's
             AntMaze files flag every row at the goal as a terminal; its replays are cut wherever an iteration ended.
+            Where final observations are known an episode of one row is a transition.
     """
     both = np.flatnonzero(terminal & timeout)
-    if len(both) and not as_d4rl:
+    if len(both) and not lenient:
         given = f"both in row {both[0]} ({len(both)} rows)"
         fix = "keep the terminal where the environment itself ended, else the time-out"
         reject("terminals/timeouts", "at most one of the two set in a row", given, fix)
@@ -117,7 +118,7 @@ def episodes(terminal: np.ndarray, timeout: np.ndarray, timeouts_kept: bool, as_
     if not end.any():
         fix = "mark the last step of each episode in terminals or timeouts"
         reject("terminals/timeouts", "an episode end", f"none in {len(end)} rows", fix)
-    if as_d4rl:
+    if lenient:
         return
     alone = np.concatenate(([True], end[:-1])) & end
     lost = np.zeros_like(end) if timeouts_kept else timeout.copy()

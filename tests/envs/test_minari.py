@@ -281,7 +281,7 @@ def test_ids_that_are_not_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise ImportError("huggingface_hub is not installed")
 
     monkeypatch.setattr(minari, "download_dataset", missing)
-    expect("huggingface_hub", 'pip install "minari[hf]"', dataset_id=other, kind=ImportError)
+    expect("huggingface_hub", 'pip install "orbs[minari]"', dataset_id=other, kind=ImportError)
 
 
 def test_download_prints_nothing_on_standard_output(
