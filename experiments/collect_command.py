@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from experiments.data_options import Collect, CollectMake, CollectPlay, CollectTrain
+from experiments.data_options import Collect, CollectMake, CollectPlay, CollectState, CollectTrain
 
 __all__ = ["collect"]
 
@@ -21,6 +21,10 @@ def collect(options: Collect) -> None:
         _train(command)
     elif isinstance(command, CollectMake):
         _make(command)
+    elif isinstance(command, CollectState):
+        from envs.datasets import generate
+
+        generate.state(command.names)
     else:
         _play(command)
 

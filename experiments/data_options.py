@@ -8,7 +8,17 @@ from typing import Annotated
 
 import tyro
 
-__all__ = ["Collect", "CollectMake", "CollectPlay", "CollectTrain", "Data", "DataDownload", "DataExport", "DataInfo"]
+__all__ = [
+    "Collect",
+    "CollectMake",
+    "CollectPlay",
+    "CollectState",
+    "CollectTrain",
+    "Data",
+    "DataDownload",
+    "DataExport",
+    "DataInfo",
+]
 __all__ += ["DataList", "DataPicture", "DataVerify"]
 
 _Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")]
@@ -171,6 +181,14 @@ class CollectPlay:
 
 
 @dataclass(frozen=True)
+class CollectState:
+    """For maintainers: state in the package what the local sets on this machine look like, as what others must get."""
+
+    names: _Names
+    """Local datasets whose files are here."""
+
+
+@dataclass(frozen=True)
 class Collect:
     """Behaviour policies and the datasets that they make."""
 
@@ -178,4 +196,5 @@ class Collect:
         Annotated[CollectTrain, tyro.conf.subcommand(name="train", prefix_name=False)]
         | Annotated[CollectMake, tyro.conf.subcommand(name="make", prefix_name=False)]
         | Annotated[CollectPlay, tyro.conf.subcommand(name="play", prefix_name=False)]
+        | Annotated[CollectState, tyro.conf.subcommand(name="state", prefix_name=False)]
     )

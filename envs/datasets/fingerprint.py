@@ -2,15 +2,20 @@
 
 Two machines do not give the same bits (another CPU or C library rounds differently, and a contact-rich simulator
 amplifies that within an episode), but they give the same distribution. So a set that is made again is compared first
-by checksum, then, where that differs, by its mean return and each column's mean and deviation, within bounds that are
-six standard errors of the difference of two such sets. A set that comes from training again (medium-replay) is another
-training elsewhere, so its bounds are fractions of the deviations themselves.
+by checksum, then, where that differs, by its mean return and each column's mean and deviation, within bounds:
+
+- six standard errors of the difference of two such sets, episodes being the independent draws (steps are not), and
+- six times what the most unusual episode contributes (a cheetah on its back in one episode of a thousand moves its
+  angle's deviation more than six standard errors; another repetition has none, or three), and
+- no less than 0.05 of the column's deviation for a mean, 0.2 for a deviation: rare episodes that the stated set lacks.
+
+A set that comes from training again (medium-replay) is another training elsewhere, so its bounds are fractions of the
+deviations themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +27,11 @@ __all__ = ["checksum", "describe", "differences"]
 
 Arrays = Mapping[str, np.ndarray]
 _ORDER = ("observations", "actions", "rewards", "terminals", "timeouts")
-_GROUPS = 20
 _SIGMAS = 6.0
+_UNUSUAL = 6.0
+_LEAST = {"mean": 0.05, "deviation": 0.2}
+_RETRAINED = {"mean": 1.0, "deviation": 0.75}
+_EPISODES = 40
 
 
 def checksum(arrays: Arrays) -> str:
@@ -39,9 +47,6 @@ def checksum(arrays: Arrays) -> str:
 def describe(arrays: Arrays, retrained: bool = False) -> dict[str, Any]:
     """Rows, episodes, mean return and column moments of whole episodes, each with the bound of an honest repetition.
 
-    The bounds come from the data: episodes are cut into twenty groups, whose spread gives the standard error of each
-    figure (steps within an episode are far from independent).
-
     Args:
         retrained: the set comes from training again: one deviation for means, three quarters of one for deviations
             and for the mean return.
@@ -50,35 +55,42 @@ def describe(arrays: Arrays, retrained: bool = False) -> dict[str, Any]:
         ValueError: fewer than forty episodes, from which no spread can be told.
     """
     ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
-    if len(ends) < 2 * _GROUPS:
-        reject("dataset", f"at least {2 * _GROUPS} episodes", f"{len(ends)}", "collect more rows")
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    totals = np.add.reduceat(arrays["rewards"][: ends[-1] + 1].astype(np.float64), starts)
-    error = float(totals.std(ddof=1)) / np.sqrt(len(totals))
+    if len(ends) < _EPISODES:
+        reject("dataset", f"at least {_EPISODES} episodes", f"{len(ends)}", "collect more rows")
+    starts, lengths = np.concatenate(([0], ends[:-1] + 1)), np.diff(ends, prepend=-1)[:, None]
+    rows = int(ends[-1]) + 1
+    totals = np.add.reduceat(arrays["rewards"][:rows].astype(np.float64), starts)
+    spread = float(totals.std(ddof=1))
+    bound = 0.75 * spread if retrained else float(_bound((totals - totals.mean()) / len(totals)))
     found: dict[str, Any] = {
         "rows": len(arrays["rewards"]),
         "episodes": len(ends),
-        "return": {
-            "value": float(totals.mean()),
-            "bound": 0.75 * float(totals.std(ddof=1)) if retrained else float(_SIGMAS * np.sqrt(2.0) * error),
-        },
+        "return": {"value": float(totals.mean()), "bound": bound},
     }
-    edges = [0, *(int(ends[part[-1]]) + 1 for part in np.array_split(np.arange(len(ends)), _GROUPS))]
     for key in ("observations", "actions", "rewards"):
-        values = arrays[key].reshape(len(arrays[key]), -1)[: edges[-1]]
-        groups = [values[a:b] for a, b in itertools.pairwise(edges)]
-        means = np.array([group.mean(0, dtype=np.float64) for group in groups])
-        deviations = np.array([group.std(0, dtype=np.float64) for group in groups])
-        for figure, each in (("mean", means), ("deviation", deviations)):
-            bound = _SIGMAS * np.sqrt(2.0) * each.std(0, ddof=1) / np.sqrt(_GROUPS)
-            floor = 1e-4 * deviations.mean(0) + 1e-6
-            if retrained:
-                bound = (1.0 if figure == "mean" else 0.75) * deviations.mean(0)
+        values = arrays[key][:rows].reshape(rows, -1).astype(np.float64)
+        mean = values.mean(0)
+        values -= mean
+        np.square(values, out=(squares := np.empty_like(values)))
+        deviation = np.sqrt(squares.mean(0))
+        # What each episode adds to the two figures, to first order.
+        to_mean = np.add.reduceat(values, starts, axis=0) / rows
+        safe = np.where(deviation > 0, deviation, 1.0)
+        to_deviation = (np.add.reduceat(squares, starts, axis=0) - deviation**2 * lengths) / (2 * safe * rows)
+        for figure, value, parts in (("mean", mean, to_mean), ("deviation", deviation, to_deviation)):
+            share = _RETRAINED[figure] if retrained else _LEAST[figure]
+            bounds = share * deviation + 1e-6 if retrained else np.maximum(_bound(parts), share * deviation + 1e-6)
             found[f"{key} {figure}"] = {
-                "value": [float(f"{x:.7g}") for x in each.mean(0)],
-                "bound": [float(f"{x:.3g}") for x in np.maximum(bound, floor)],
+                "value": [float(f"{x:.7g}") for x in value],
+                "bound": [float(f"{x:.3g}") for x in bounds],
             }
     return found
+
+
+def _bound(parts: np.ndarray) -> np.ndarray:
+    """Bounds (...) of a difference from what each episode adds, (episodes, ...)."""
+    error = np.sqrt(np.square(parts).sum(0))
+    return np.asarray(_SIGMAS * np.sqrt(2.0) * error + _UNUSUAL * np.abs(parts).max(0))
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,13 @@ def make(name: str, out: Path | None = None, num_envs: int = NUM_ENVS, progress:
         ValueError: as `fetch`; nothing is written then.
     """
     entry = local.ENTRIES[name]
-    arrays = _medium_replay(entry, progress) if entry.quality == "medium-replay" else collect(entry, num_envs, progress)
+    if entry.quality == "medium-replay":
+        arrays = _medium_replay(entry, progress)
+    elif entry.halves and num_envs == NUM_ENVS:  # its two parts are kept, and not made twice
+        halves = [_arrays(fetch(half, progress)) for half in entry.halves]
+        arrays = {key: np.concatenate([half[key] for half in halves]) for key in _KEYS}
+    else:
+        arrays = collect(entry, num_envs, progress)
     verdict = judge(name, arrays, num_envs)
     stated = {**attributes(entry, num_envs), "content_sha256": fingerprint.checksum(arrays), "verdict": verdict}
     hdf5.write(out or local.place(name), arrays, stated, compress=False)
@@ -102,7 +107,14 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def state(names: Sequence[str]) -> None:
-    """Write what the sets on this machine look like into `sets.json`: for maintainers, after a policy was replaced."""
+    """Write what the sets on this machine look like into `sets.json`: for maintainers, after a policy was replaced.
+
+    Raises:
+        ValueError: a name that is no local set's, or of which there is no file.
+    """
+    for name in names:
+        if name not in local.ENTRIES or not local.place(name).is_file():
+            reject("NAME", "a local dataset with a file on this machine", f"'{name}'", "see orbs data list local")
     path = Path(__file__).parent / "data" / "sets.json"
     table = json.loads(path.read_text(encoding="utf-8"))
     for name in names:
@@ -119,7 +131,7 @@ def state(names: Sequence[str]) -> None:
 def collect(
     entry: LocalSet, num_envs: int = NUM_ENVS, progress: bool = True, rows: int | None = None, seed: int | None = None
 ) -> dict[str, np.ndarray]:
-    """The rows of a set in D4RL layout; medium-expert is medium's followed by expert's.
+    """The rows of a set in D4RL layout; medium-expert (or -strong) is medium's followed by expert's.
 
     Args:
         rows, seed: others than the set's own.
@@ -132,8 +144,8 @@ def collect(
 
     if entry.quality == "medium-replay":
         reject("quality", "a quality that a policy makes", "medium-replay", "call make, which trains")
-    if entry.quality == "medium-expert":
-        parts = [local.ENTRIES[f"local/{entry.task}-{part}-v0"] for part in ("medium", "expert")]
+    if entry.halves:
+        parts = [local.ENTRIES[half] for half in entry.halves]
         halves = [collect(part, num_envs, progress, rows and rows // 2, seed) for part in parts]
         return {key: np.concatenate([half[key] for half in halves]) for key in _KEYS}
     uniform = entry.quality == "random"
@@ -238,7 +250,3 @@ def _lock(path: Path) -> Iterator[None]:
     with open(path.with_suffix(".lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-if __name__ == "__main__":
-    state(sys.argv[1:])

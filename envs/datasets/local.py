@@ -6,7 +6,8 @@ Qualities, as D4RL names them:
     medium          sampled actions of a policy stopped at about a third of an expert's score
     medium-replay   everything that policy saw while it learned
     medium-expert   the rows of medium, then those of expert
-    expert          sampled actions of the best policy that was trained
+    expert          sampled actions of the best policy that was trained, if it scores at least 85
+    strong          the same where it scores less; there is then medium-strong, and no expert
 
 The policies ship with the suite (`envs.behaviours`); `envs.datasets.generate` makes the rows from a fixed seed, the
 first time that a set is loaded, and keeps them in $ORBS_DATASET_DIR or ~/.cache/orbs/datasets. `sets.json` states
@@ -28,11 +29,12 @@ from envs.datasets.references import Reference, reference_scores
 
 __all__ = ["ENTRIES", "QUALITIES", "LocalSet", "cache_folder", "expected", "place"]
 
-QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert")
+QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert", "medium-strong", "strong")
 _DATA = Path(__file__).parent / "data"
 _TASKS = {"pendulum": "Pendulum-v1", "hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
 _ROWS = {"pendulum": 100_000, "hopper": 1_000_000, "halfcheetah": 1_000_000, "walker2d": 1_000_000}
-_SEEDS = {"random": 101, "medium": 102, "expert": 103}
+_SEEDS = {"random": 101, "medium": 102, "expert": 103, "strong": 103}
+_BEST = {"pendulum": "expert", "hopper": "expert", "halfcheetah": "strong", "walker2d": "strong"}
 _SHIPPED = {"local/pendulum-medium-replay-v0": _DATA / "pendulum-medium-replay-v0.hdf5"}
 
 
@@ -62,9 +64,24 @@ class LocalSet:
     @property
     def behaviours(self) -> tuple[str, ...]:
         """The shipped policies that it needs."""
-        parts: dict[str, tuple[str, ...]] = {"medium": ("medium",), "medium-replay": ("medium",), "expert": ("expert",)}
-        parts["medium-expert"] = ("medium", "expert")
-        return tuple(f"{self.task}-{part}" for part in parts.get(self.quality, ()))
+        return tuple(f"{self.task}-{part}" for part in _PARTS.get(self.quality, ()))
+
+    @property
+    def halves(self) -> tuple[str, ...]:
+        """The names of the two sets that it is made of, in order; empty for other sets."""
+        if self.quality not in ("medium-expert", "medium-strong"):
+            return ()
+        return tuple(f"local/{self.task}-{part}-v0" for part in _PARTS[self.quality])
+
+
+_PARTS = {
+    "medium": ("medium",),
+    "medium-replay": ("medium",),
+    "expert": ("expert",),
+    "strong": ("strong",),
+    "medium-expert": ("medium", "expert"),
+    "medium-strong": ("medium", "strong"),
+}
 
 
 def _entries() -> dict[str, LocalSet]:
@@ -72,9 +89,10 @@ def _entries() -> dict[str, LocalSet]:
     for task, env_id in _TASKS.items():
         reference = reference_scores(env_id)
         assert reference is not None
-        for quality in QUALITIES:
+        best = _BEST[task]
+        for quality in ("random", "medium", "medium-replay", f"medium-{best}", best):
             name = f"local/{task}-{quality}-v0"
-            rows = {"medium-replay": None, "medium-expert": 2 * _ROWS[task]}.get(quality, _ROWS[task])
+            rows = {"medium-replay": None, f"medium-{best}": 2 * _ROWS[task]}.get(quality, _ROWS[task])
             seed = _SEEDS.get(quality, 0)
             found[name] = LocalSet(name, task, quality, env_id, rows, seed, reference, _SHIPPED.get(name))
     return found

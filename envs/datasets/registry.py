@@ -231,6 +231,10 @@ def _d4rl_source(name: str, read: Callable[[], hdf5.RawFile], path: Path) -> _So
 
 
 def _reject_name(text: str) -> NoReturn:
+    strong = text.replace("expert", "strong")
+    if strong in local.ENTRIES:
+        fix = f"load '{strong}'"
+        reject("dataset", "a set that there is", f"'{text}': the task's best policy here is no expert", fix)
     known = [*names(), *d4rl.names()]
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""

@@ -56,6 +56,8 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_names_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "info", "local/walker2d-expert-v0"]) == 2
+    assert "Fix: load 'local/walker2d-strong-v0'" in capsys.readouterr().err
     assert main(["data", "info", "local/hoper-expert-v0"]) == 2
     found = capsys.readouterr()
     assert found.err.startswith("orbs: error: dataset: expected the name of a dataset")
