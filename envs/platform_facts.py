@@ -20,12 +20,28 @@ def platform_facts() -> dict[str, str]:
         "cpu": _cpu_family(),
         "python": platform.python_version(),
     }
+    facts["blas"] = _blas()
     for package in _PACKAGES:
         try:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             facts[package] = "absent"
     return facts
+
+
+def _blas() -> str:
+    """The library behind numpy's matrix products and the kernels that it chose for this CPU."""
+    import numpy as np
+    import threadpoolctl
+
+    np.dot(np.ones(2), np.ones(2))  # so that the library is loaded
+    found = threadpoolctl.threadpool_info()
+    names = {
+        f"{x['internal_api']} {x['version']} {x.get('architecture', '')}".strip()
+        for x in found
+        if x["user_api"] == "blas"
+    }
+    return ", ".join(sorted(names)) or "unknown"
 
 
 def _cpu_family() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from envs.make import env_facts, make_env
 from orbs import reject
@@ -72,8 +73,11 @@ def episodes(
         uniform: give the policy noise uniform on [0, 1) instead of standard normal.
 
     Raises:
-        ValueError: fewer than one environment; an environment without a step limit, or that `env_facts` refuses.
+        ValueError: fewer than one environment; a negative seed; an environment without a step limit, or that
+            `env_facts` refuses.
     """
+    if seed < 0:
+        reject("seed", "0 or more", seed, "choose another seed")
     if num_envs < 1:
         reject("num_envs", "at least 1", num_envs, "ask for one environment or more")
     facts = env_facts(env_id)
@@ -83,6 +87,7 @@ def episodes(
         warnings.simplefilter("ignore", DeprecationWarning)  # -v4 ids are what D4RL's successors are measured on
         envs = [make_env(env_id, disable_env_checker=True) for _ in range(num_envs)]
     width = len(facts.action_low)
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
     slots = [_Slot(env, facts.max_episode_steps, width, uniform) for env in envs]
     obs, noise = np.zeros((num_envs, facts.obs_dim), np.float32), np.zeros((num_envs, width), np.float32)
     waiting, running, finished, due = first, dict[int, _Slot](), dict[int, Episode](), first
@@ -95,7 +100,8 @@ def episodes(
         while running:
             for place, slot in running.items():
                 noise[place] = slot.noise[slot.steps]
-            actions = policy(obs, noise)
+            with blas.limit(limits=1):  # threads split a wide matrix product, and change its last bits
+                actions = policy(obs, noise)
             for place, slot in list(running.items()):
                 step = slot.steps
                 slot.obs[step], slot.action[step] = obs[place], actions[place]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from stable_baselines3 import SAC
@@ -72,6 +72,12 @@ class BehaviourSAC(SAC):
         self.flat_temperature = _Flat([(1,)])
         self.flat_temperature.value.copy_(self.log_ent_coef.detach())
         self.log_ent_coef.data = self.flat_temperature.value
+
+    random_until: int | None = None  # environment steps that are played at random; None: until learning starts
+
+    def _sample_action(self, learning_starts: int, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+        until = learning_starts if self.random_until is None else self.random_until
+        return super()._sample_action(until, *arguments, **options)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that learns, by name: parameters, targets, temperature and Adam's moments (no copies)."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,19 @@ class Recipe:
     eval_every: int = 5000
     checkpoint_every: int = 50_000
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "width", "batch_size", "eval_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                reject(name, "an integer of at least 1", value, "choose a larger number")
+        for name in ("seed", "learning_starts"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                reject(name, "an integer of at least 0", getattr(self, name), "choose a larger number")
+        if not 0.0 < self.learning_rate < 1.0:
+            reject("learning_rate", "a number between 0 and 1", self.learning_rate, "e.g. 3e-4")
+        if not (0.0 <= self.discount <= 1.0 and 0.0 < self.tau <= 1.0):
+            reject("discount, tau", "numbers in [0, 1] and (0, 1]", (self.discount, self.tau), "e.g. 0.99 and 0.005")
+
 
 class _Progress:
     """What a training remembers besides the agent: evaluations, and the policies to export."""
@@ -109,8 +123,6 @@ def train(
             `envs.make.env_facts` refuses; fewer than one step.
     """
     folder = Path(folder)
-    if recipe.steps < 1:
-        reject("steps", "at least 1", recipe.steps, "ask for more steps")
     if reference_scores(recipe.env) is None:
         reject(
             "env",
@@ -118,14 +130,20 @@ def train(
             f"'{recipe.env}'",
             "choose Hopper, HalfCheetah, Walker2d or Pendulum",
         )
-    threads = torch.get_num_threads()
+    folder.mkdir(parents=True, exist_ok=True)
+    threads, generators = torch.get_num_threads(), (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
     torch.set_num_threads(1)
     try:
-        agent, progress = _agent(recipe), _Progress()
+        checkpoint = folder / "checkpoint.safetensors"
+        before = int(load_tensors(checkpoint)[1]["step"]) if checkpoint.exists() else 0
+        agent, progress = _agent(recipe, before), _Progress()
         resumed = _resume(agent, progress, recipe, folder)
         return _run(agent, progress, recipe, folder, resumed, until_medium, keep_replay, report)
-    finally:
+    finally:  # the library seeds the global generators: the caller's go on as if nothing had been drawn
         torch.set_num_threads(threads)
+        torch.set_rng_state(generators[0])
+        np.random.set_state(generators[1])  # noqa: NPY002
+        random.setstate(generators[2])
 
 
 def _run(
@@ -141,9 +159,10 @@ def _run(
             report(agent.num_timesteps, figures)
         if progress.medium is None and MEDIUM_SCORES[0] <= figures["score"] <= MEDIUM_SCORES[1]:
             progress.medium = _export(agent, recipe, figures, resumed)
-            progress.medium.save(folder / "medium.safetensors")
-            if not resumed:
+            if not resumed:  # the rows first: a policy in the folder then says that they are there
                 _write_replay(agent, recipe, folder / "medium-replay.hdf5")
+            progress.medium.save(folder / "medium.safetensors")
+            _save(agent, progress, recipe, folder, resumed, keep_replay)
         if figures["score"] >= progress.best_score:
             progress.best = _export(agent, recipe, figures, resumed)
             progress.best.save(folder / "best.safetensors")
@@ -159,7 +178,7 @@ def _run(
     }
 
 
-def _agent(recipe: Recipe) -> BehaviourSAC:
+def _agent(recipe: Recipe, steps_before: int = 0) -> BehaviourSAC:
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     from envs.sac import BehaviourSAC
@@ -176,7 +195,7 @@ def _agent(recipe: Recipe) -> BehaviourSAC:
         train_freq=1,
         gradient_steps=recipe.num_envs,
         learning_starts=recipe.learning_starts,
-        buffer_size=recipe.steps + 8 * recipe.num_envs,  # never full: the replay is the recording
+        buffer_size=max(recipe.steps, steps_before) + 8 * recipe.num_envs,  # never full: it is the recording
         policy_kwargs={"net_arch": [recipe.width, recipe.width]},
         seed=recipe.seed,
         device="cpu",
@@ -219,7 +238,8 @@ def _export(agent: BehaviourSAC, recipe: Recipe, figures: dict[str, float], resu
 def _write_replay(agent: BehaviourSAC, recipe: Recipe, path: Path) -> None:
     """Everything that the agent has met, one environment's rows after the other's, in D4RL layout.
 
-    An environment's unfinished last episode ends in a time-out: the recording stopped there.
+    An environment's unfinished last episode ends in a time-out: the recording stopped there. Where that episode had
+    only begun, its one row would be no transition, and is left out.
     """
     buffer = agent.replay_buffer
     assert buffer is not None
@@ -228,6 +248,7 @@ def _write_replay(agent: BehaviourSAC, recipe: Recipe, path: Path) -> None:
     facts = env_facts(recipe.env)
     timeouts = buffer.timeouts[:size] > 0
     terminals = (buffer.dones[:size] > 0) & ~timeouts
+    begun = (terminals[-2] | timeouts[-2]) & ~(terminals[-1] | timeouts[-1])
     timeouts[-1] |= ~terminals[-1]
     low, high = facts.action_low, facts.action_high
     action = low + np.float32(0.5) * (buffer.actions[:size].astype(np.float32) + np.float32(1)) * (high - low)
@@ -238,7 +259,8 @@ def _write_replay(agent: BehaviourSAC, recipe: Recipe, path: Path) -> None:
         "terminals": terminals,
         "timeouts": timeouts,
     }
-    arrays = {key: np.concatenate(list(np.moveaxis(array, 1, 0))) for key, array in rows.items()}
+    last = [size - int(one) for one in begun]
+    arrays = {key: np.concatenate([array[:end, env] for env, end in enumerate(last)]) for key, array in rows.items()}
     hdf5.write(
         path,
         arrays,
@@ -270,6 +292,7 @@ def _save(
         "recipe": dataclasses.asdict(recipe),
         "step": agent.num_timesteps,
         "updates": agent._n_updates,
+        "rows": buffer.pos,
         "evaluations": progress.evaluations,
         "numpy_generator": [name, *rest],
         "resumed": resumed,
@@ -300,26 +323,25 @@ def _resume(agent: BehaviourSAC, progress: _Progress, recipe: Recipe, folder: Pa
     progress.evaluations = meta["evaluations"]
     for kind in ("medium", "best"):
         if (folder / f"{kind}.safetensors").exists():
-            policy = BehaviourPolicy.read(folder / f"{kind}.safetensors")
-            if policy.meta["step"] <= meta["step"]:
-                setattr(progress, kind, policy)
+            # Kept even where the checkpoint is older: it came from this recipe and its score was measured.
+            setattr(progress, kind, BehaviourPolicy.read(folder / f"{kind}.safetensors"))
     assert agent.env is not None
     agent.env.seed(recipe.seed + meta["step"])
-    _restore_replay(agent, recipe, folder, meta["step"])
+    _restore_replay(agent, recipe, folder, meta["step"], meta["rows"])
     return True
 
 
-def _restore_replay(agent: BehaviourSAC, recipe: Recipe, folder: Path, step: int) -> None:
+def _restore_replay(agent: BehaviourSAC, recipe: Recipe, folder: Path, step: int, rows: int) -> None:
     buffer = agent.replay_buffer
     assert buffer is not None
     path = folder / "replay.safetensors"
     if path.exists():
-        tensors, meta = load_tensors(path)
-        if meta["step"] <= step:
-            rows = len(tensors["rewards"])
+        tensors, _ = load_tensors(path)
+        if len(tensors["rewards"]) >= rows:  # it may be newer than the checkpoint, whose rows are then its first
             for key in _REPLAY_KEYS:
-                getattr(buffer, key)[:rows] = tensors[key].numpy()
+                getattr(buffer, key)[:rows] = tensors[key][:rows].numpy()
             buffer.pos = rows
             return
     # Without its replay the agent acts for a while before it learns on: otherwise its critics would forget.
+    agent.random_until = recipe.learning_starts
     agent.learning_starts = step + max(recipe.learning_starts, 10 * recipe.batch_size)

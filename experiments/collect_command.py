@@ -37,7 +37,7 @@ def _train(command: CollectTrain) -> None:
 
     fields = [field.name for field in dataclasses.fields(Recipe) if hasattr(command, field.name)]
     recipe = Recipe(**{name: getattr(command, name) for name in fields})
-    with cpu_settings(), tqdm(total=recipe.steps, desc=recipe.env, unit="step", unit_scale=True) as bar:
+    with cpu_settings(), tqdm(total=recipe.steps, desc=recipe.env, unit="step", unit_scale=True, disable=None) as bar:
 
         def report(step: int, figures: dict[str, float]) -> None:
             bar.set_postfix({"return": f"{figures['return']:.0f}", "score": f"{figures['score']:.1f}"})
@@ -66,6 +66,11 @@ def _make(command: CollectMake) -> None:
         reject("NAME", "the name of a local dataset", f"'{command.name}'", "see orbs data list local")
     entry = local.ENTRIES[command.name]
     if command.rows is None and command.seed is None:
+        if command.out is None and command.num_envs != generate.NUM_ENVS:
+            given = f"--num-envs {command.num_envs} and no --out"
+            reject(
+                "--out", f"a file, for other than {generate.NUM_ENVS} environments", given, "name one: --out FILE.hdf5"
+            )
         out = command.out or local.place(command.name)
         if out == entry.shipped:
             fix = "name another file with --out"
@@ -75,6 +80,8 @@ def _make(command: CollectMake) -> None:
         return
     if command.out is None:
         reject("--out", "a file for a variant of the dataset", "none", "name one: --out FILE.hdf5")
+    if command.out.is_dir():
+        reject("--out", "a file", f"the folder '{command.out}'", "name a file in it")
     arrays = generate.collect(entry, command.num_envs, not command.quiet, command.rows, command.seed)
     hdf5.write(command.out, arrays, generate.attributes(entry, command.num_envs, command.seed), compress=False)
     print(f"{command.out}: {len(arrays['rewards'])} rows")
@@ -83,6 +90,7 @@ def _make(command: CollectMake) -> None:
 def _play(command: CollectPlay) -> None:
     from envs import behaviours
     from envs.datasets.references import reference_scores
+    from envs.make import env_facts
     from envs.rollouts import returns
     from orbs import reject
 
@@ -91,6 +99,11 @@ def _play(command: CollectPlay) -> None:
     env = command.env or policy.meta.get("env")
     if not isinstance(env, str):
         reject("--env", "a gymnasium id", "none in the policy's file", "pass --env")
+    facts = env_facts(env)
+    shape = (policy.weights["hidden1"].shape[1], len(policy.action_low))
+    if shape != (facts.obs_dim, len(facts.action_low)):
+        wanted = f"an environment of {shape[0]} observations and {shape[1]} actions, as the policy has"
+        reject("--env", wanted, f"'{env}' with {facts.obs_dim} and {len(facts.action_low)}", "name the policy's own")
     reference = reference_scores(env)
     for kind, act in (("sampled", policy.act), ("mean", lambda obs, noise: policy.act(obs))):
         found = returns(env, act, command.episodes, command.seed)

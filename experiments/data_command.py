@@ -71,7 +71,7 @@ def _minari_ids() -> list[str]:
 
 
 def _info(command: DataInfo) -> None:
-    from envs.datasets import d4rl, load, local
+    from envs.datasets import d4rl, load, local, minari
 
     for name in command.names:
         if name in d4rl.ENTRIES:
@@ -87,6 +87,8 @@ def _info(command: DataInfo) -> None:
                 what = f"; {wanted['rows']} rows, mean return {wanted['return']['value']:.1f}" if wanted else ""
                 print(f"  not made yet; orbs data download {name} makes it{what}")
                 continue
+        if (minari_id := minari.parse(name)) is not None:
+            minari.location(minari_id, download=False)  # says so if it is not here
         found = load(name, env=command.env, clip_actions=command.clip_actions, progress=False)
         print(f"  {found.summary()}")
         if found.env_note:
@@ -116,8 +118,12 @@ def _download(command: DataDownload) -> None:
 
 def _verify(command: DataVerify) -> int:
     from envs.datasets import d4rl, generate, local
+    from orbs import reject
 
     names = list(command.names)
+    for name in names:
+        if name not in local.ENTRIES and name not in d4rl.ENTRIES:
+            reject("NAME", "a local or D4RL dataset, which alone have checksums", f"'{name}'", "see orbs data list")
     if not names:
         names = [name for name in local.ENTRIES if local.place(name).is_file()]
         names += [name for name in d4rl.ENTRIES if d4rl.place(name).is_file()]

@@ -24,7 +24,13 @@ def rows_of(dataset: Any) -> Rows:
         made = getattr(dataset, "transitions", None)
     if not callable(made):
         reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
-    data: Rows = made()
+    try:
+        data: Rows = made()
+        fine = hasattr(data, "part") and hasattr(data, "obs_dim")
+    except TypeError:  # a tensor has a view of another kind
+        fine = False
+    if not fine:
+        reject("dataset", "orbs.Transitions or a dataset with transitions()", type(dataset).__name__, "wrap the arrays")
     return data
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import torch
 
 from orbs import load_tensors, reject, save_tensors
 
-__all__ = ["BehaviourPolicy", "load", "names"]
+__all__ = ["BehaviourPolicy", "digest", "load", "names"]
 
 _FOLDER = Path(__file__).parent
 _LAYERS = ("hidden1", "hidden2", "mean", "log_std")
@@ -76,11 +78,14 @@ class BehaviourPolicy:
         Raises:
             ValueError: the file is missing, damaged, or holds something else.
         """
+        if not Path(path).is_file():
+            reject("behaviour", "an existing file", f"'{path}'", f"name one of {', '.join(names())}, or a file")
         tensors, meta = load_tensors(path)
         wanted = {f"{layer}.{part}" for layer in _LAYERS for part in ("weight", "bias")} | {"action_low", "action_high"}
         if meta.get("kind") != "behaviour policy" or set(tensors) != wanted:
             reject("behaviour", "a file that orbs collect exported", path, "name a *.safetensors file of a policy")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        _check(path, arrays, meta)
         return cls(
             weights={layer: arrays[f"{layer}.weight"] for layer in _LAYERS},
             biases={layer: arrays[f"{layer}.bias"] for layer in _LAYERS},
@@ -90,9 +95,35 @@ class BehaviourPolicy:
         )
 
 
+def _check(path: str | Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Shapes that fit each other, finite numbers, and an environment's id that imports no module."""
+    fix = "export the policy again"
+    width, wide = arrays["hidden1.weight"].shape[0], arrays["hidden2.weight"].shape[0]
+    actions = len(arrays["action_low"])
+    shapes = {"hidden1": (width, None), "hidden2": (wide, width), "mean": (actions, wide), "log_std": (actions, wide)}
+    for layer, (out, given) in shapes.items():
+        weight, bias = arrays[f"{layer}.weight"], arrays[f"{layer}.bias"]
+        if weight.ndim != 2 or weight.shape[0] != out or given not in (None, weight.shape[1]) or bias.shape != (out,):
+            what = f"{layer} of shapes {weight.shape} and {bias.shape} in {path}"
+            reject("behaviour", "layers that fit each other", what, fix)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            reject("behaviour", "finite numbers", f"a NaN or inf in {name} of {path}", fix)
+    env = meta.get("env")
+    if env is not None and (
+        not isinstance(env, str) or not re.fullmatch(r"[\w./-]+", env)
+    ):  # Gymnasium imports modules
+        reject("behaviour", "the id of an environment without a module", f"{env!r} in {path}", "pass --env")
+
+
 def names() -> list[str]:
     """The shipped policies, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+
+
+def digest(name: str) -> str:
+    """SHA-256 of a shipped policy's file, by which a dataset that it made can be told from an older version's."""
+    return hashlib.sha256((_FOLDER / f"{name}.safetensors").read_bytes()).hexdigest()
 
 
 def load(name: str) -> BehaviourPolicy:

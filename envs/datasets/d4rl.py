@@ -173,6 +173,8 @@ def verify(name: str) -> Status:
     path = place(name)
     if not path.is_file():
         reject(f"dataset '{name}'", f"a file at {path}", "none", "download it, or put it there")
+    if wrong := _damage(path):
+        reject(f"dataset '{name}'", f"a whole HDF5 file at {path}", wrong, "delete it and call again to download it")
     before = records.recorded(path)
     known = records.verify(path)
     note = "recorded now, for the first time" if before is None else "as recorded"

@@ -55,8 +55,9 @@ def describe(arrays: Arrays, retrained: bool = False) -> dict[str, Any]:
         ValueError: fewer than forty episodes, from which no spread can be told.
     """
     ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
-    if len(ends) < _EPISODES:
-        reject("dataset", f"at least {_EPISODES} episodes", f"{len(ends)}", "collect more rows")
+    fewest = 2 if retrained else _EPISODES
+    if len(ends) < fewest:
+        reject("dataset", f"at least {fewest} episodes to judge it by", f"{len(ends)}", "collect more rows")
     starts, lengths = np.concatenate(([0], ends[:-1] + 1)), np.diff(ends, prepend=-1)[:, None]
     rows = int(ends[-1]) + 1
     totals = np.add.reduceat(arrays["rewards"][:rows].astype(np.float64), starts)
@@ -67,6 +68,12 @@ def describe(arrays: Arrays, retrained: bool = False) -> dict[str, Any]:
         "episodes": len(ends),
         "return": {"value": float(totals.mean()), "bound": bound},
     }
+    if not retrained:
+        for name, each in (("length of an episode", lengths[:, 0]), ("share of terminals", arrays["terminals"][ends])):
+            value = float(each.mean())
+            bound = float(_bound((each - value) / len(ends))) + 0.02 * (value if name.startswith("length") else 1.0)
+            found[name] = {"value": value, "bound": bound}
+        _alignment(arrays, starts, rows, found)
     for key in ("observations", "actions", "rewards"):
         values = arrays[key][:rows].reshape(rows, -1).astype(np.float64)
         mean = values.mean(0)
@@ -87,6 +94,23 @@ def describe(arrays: Arrays, retrained: bool = False) -> dict[str, Any]:
     return found
 
 
+def _alignment(arrays: Arrays, starts: np.ndarray, rows: int, found: dict[str, Any]) -> None:
+    """Correlation of each column with its row's reward: rows that are shifted or shuffled between keys lose it."""
+    reward = arrays["rewards"][:rows].astype(np.float64)
+    reward = (reward - reward.mean()) / max(float(reward.std()), 1e-12)
+    for key in ("observations", "actions"):
+        values = arrays[key][:rows].astype(np.float64)
+        values -= values.mean(0)
+        values /= np.maximum(values.std(0), 1e-12)
+        values *= reward[:, None]
+        value = values.mean(0)
+        parts = np.add.reduceat(values - value, starts, axis=0) / rows
+        found[f"{key} with rewards"] = {
+            "value": [float(f"{x:.6g}") for x in value],
+            "bound": [float(f"{x:.3g}") for x in np.maximum(_bound(parts), 0.02)],
+        }
+
+
 def _bound(parts: np.ndarray) -> np.ndarray:
     """Bounds (...) of a difference from what each episode adds, (episodes, ...)."""
     error = np.sqrt(np.square(parts).sum(0))
@@ -96,6 +120,8 @@ def _bound(parts: np.ndarray) -> np.ndarray:
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """One sentence for each figure of `found` that lies outside the bounds of `wanted`; empty if all agree."""
     out = []
+    if "rows" in wanted and not 0 <= wanted["rows"] - found["rows"] + 1 <= 2 and "length of an episode" in wanted:
+        out.append(f"{found['rows']} rows, expected {wanted['rows']}")
     for name, stated in wanted.items():
         if not isinstance(stated, Mapping) or "bound" not in stated:
             continue

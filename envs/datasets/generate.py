@@ -9,20 +9,22 @@ accepted only if its mean return and the mean and deviation of every column lie 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from envs.datasets import fingerprint, hdf5, local
+from envs import behaviours
+from envs.datasets import fingerprint, hdf5, local, records
 from envs.datasets.local import LocalSet
 from envs.make import env_facts
 from envs.platform_facts import platform_facts
-from orbs import reject, write_atomically
+from orbs import checked_fields, reject, write_atomically
 
 __all__ = ["NUM_ENVS", "attributes", "collect", "fetch", "judge", "make", "state", "verify"]
 
@@ -34,13 +36,17 @@ def fetch(name: str, progress: bool = True) -> Path:
     """The file of a local set, made first if it is not there.
 
     Raises:
-        ValueError: a behaviour policy is missing, or what was made lies outside the stated bounds.
+        ValueError: what was made lies outside the stated bounds; a file that other policies made, or that changed
+            since it was written.
     """
-    path = local.place(name)
+    entry, path = local.ENTRIES[name], local.place(name)
+    if entry.shipped:
+        return path
     if not path.is_file():
         with _lock(path):
             if not path.is_file():  # another process may have made it meanwhile
-                make(name, progress=progress)
+                _make(entry, path, NUM_ENVS, progress)
+    _check_maker(entry, path)
     return path
 
 
@@ -48,19 +54,26 @@ def make(name: str, out: Path | None = None, num_envs: int = NUM_ENVS, progress:
     """Make a set, judge it, write it to `out` (default: its place); returns the verdict in a sentence.
 
     Raises:
-        ValueError: as `fetch`; nothing is written then.
+        ValueError: as `fetch`, or a folder as `out`; nothing is written then.
+        OSError: a folder that cannot be written to.
     """
-    entry = local.ENTRIES[name]
+    path = out or local.place(name)
+    with _lock(path):
+        return _make(local.ENTRIES[name], path, num_envs, progress)
+
+
+def _make(entry: LocalSet, path: Path, num_envs: int, progress: bool) -> str:
     if entry.quality == "medium-replay":
-        arrays = _medium_replay(entry, progress)
+        arrays = _medium_replay(entry, path.parent, progress)
     elif entry.halves and num_envs == NUM_ENVS:  # its two parts are kept, and not made twice
         halves = [_arrays(fetch(half, progress)) for half in entry.halves]
         arrays = {key: np.concatenate([half[key] for half in halves]) for key in _KEYS}
     else:
         arrays = collect(entry, num_envs, progress)
-    verdict = judge(name, arrays, num_envs)
+    verdict = judge(entry.name, arrays, num_envs)
     stated = {**attributes(entry, num_envs), "content_sha256": fingerprint.checksum(arrays), "verdict": verdict}
-    hdf5.write(out or local.place(name), arrays, stated, compress=False)
+    hdf5.write(path, arrays, stated, compress=False)
+    records.record(path, records.digest(path), None)
     return verdict
 
 
@@ -68,7 +81,8 @@ def attributes(entry: LocalSet, num_envs: int, seed: int | None = None) -> dict[
     """What a file says about itself; `seed` where it is not the set's own."""
     facts = env_facts(entry.env_id)
     seed = entry.seed if seed is None else seed
-    how = {"set": entry.name, "seed": seed, "num_envs": num_envs, "behaviours": list(entry.behaviours)}
+    policies = {policy: behaviours.digest(policy) for policy in entry.behaviours}
+    how = {"set": entry.name, "seed": seed, "num_envs": num_envs, "policies": policies}
     return {
         "env_id": entry.env_id,
         "action_low": facts.action_low,
@@ -79,25 +93,47 @@ def attributes(entry: LocalSet, num_envs: int, seed: int | None = None) -> dict[
     }
 
 
+def _made_by(path: Path) -> dict[str, Any]:
+    """The attributes of a file as plain values; {} where they are not ours."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            found = {key: file.attrs[key] for key in ("made_by", "platform", "content_sha256") if key in file.attrs}
+        return {key: str(value) if key == "content_sha256" else json.loads(str(value)) for key, value in found.items()}
+    except (OSError, ValueError):
+        return {}
+
+
+def _check_maker(entry: LocalSet, path: Path) -> None:
+    """ValueError unless the file says that this set's own policies made it."""
+    wanted = {policy: behaviours.digest(policy) for policy in entry.behaviours}
+    stated = _made_by(path).get("made_by")
+    if not isinstance(stated, dict) or stated.get("set") != entry.name or stated.get("policies") != wanted:
+        fix = f"remove it; it is made again when '{entry.name}' is loaded"
+        reject(entry.name, f"a file made by this version's policies at {path}", "a file made otherwise", fix)
+
+
 def verify(name: str) -> str:
     """Compare the values in a set's file with `sets.json` (as `judge`) and with the checksum stored beside them.
 
     Raises:
         ValueError: there is no file; its values are not those that were written; figures outside their bounds.
     """
-    import h5py
-
     path, entry = local.place(name), local.ENTRIES[name]
     if not path.is_file():
         reject(name, f"a file at {path}", "none", f"orbs data download {name} makes it")
-    arrays = _arrays(path)
-    with h5py.File(path, "r") as file:
-        written = file.attrs.get("content_sha256")
-    found = fingerprint.checksum(arrays)
-    if written is not None and str(written) != found:
-        fix = f"the file is damaged; remove it, then orbs data download {name}"
-        reject(name, f"values of checksum {str(written)[:16]}..., as written", f"{found[:16]}...", fix)
-    return f"comes with the suite, checksum {found[:16]}..." if entry.shipped else judge(name, arrays)
+    arrays, made = _arrays(path), _made_by(path)
+    found, written = fingerprint.checksum(arrays), made.get("content_sha256")
+    if entry.shipped:
+        written = (local.expected(name) or {}).get("checksum", written)
+    if written is not None and written != found:
+        fix = "install the suite again" if entry.shipped else f"remove the file, then orbs data download {name}"
+        reject(name, f"values of checksum {written[:16]}..., as written", f"{found[:16]}...: damaged", fix)
+    if entry.shipped:
+        return f"comes with the suite, checksum {found[:16]}..., as stated"
+    _check_maker(entry, path)
+    return judge(name, arrays, made.get("made_by", {}).get("num_envs", NUM_ENVS))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -110,7 +146,7 @@ def state(names: Sequence[str]) -> None:
     """Write what the sets on this machine look like into `sets.json`: for maintainers, after a policy was replaced.
 
     Raises:
-        ValueError: a name that is no local set's, or of which there is no file.
+        ValueError: a name that is no local set's, or of which there is no file, or that this version did not make.
     """
     for name in names:
         if name not in local.ENTRIES or not local.place(name).is_file():
@@ -118,12 +154,16 @@ def state(names: Sequence[str]) -> None:
     path = Path(__file__).parent / "data" / "sets.json"
     table = json.loads(path.read_text(encoding="utf-8"))
     for name in names:
-        arrays = _arrays(local.place(name))
-        table[name] = {
-            "checksum": fingerprint.checksum(arrays),
-            "num_envs": NUM_ENVS,
-            "platform": platform_facts(),
-            **fingerprint.describe(arrays, retrained=local.ENTRIES[name].quality == "medium-replay"),
+        entry, arrays = local.ENTRIES[name], _arrays(local.place(name))
+        table[name] = {"checksum": fingerprint.checksum(arrays)}
+        if entry.shipped:
+            continue
+        _check_maker(entry, local.place(name))
+        made = _made_by(local.place(name))
+        table[name] |= {
+            "num_envs": made["made_by"]["num_envs"],
+            "platform": made["platform"],
+            **fingerprint.describe(arrays, retrained=entry.quality == "medium-replay"),
         }
     write_atomically(path, json.dumps(dict(sorted(table.items())), indent=1) + "\n")
 
@@ -139,7 +179,6 @@ def collect(
     Raises:
         ValueError: fewer than two rows; medium-replay, which no policy alone can make.
     """
-    from envs import behaviours
     from envs.rollouts import uniform_policy
 
     if entry.quality == "medium-replay":
@@ -171,7 +210,7 @@ def _record(
         "timeouts": np.zeros(rows, np.bool_),
     }
     size = 0
-    with tqdm(total=rows, desc=entry.name, unit="row", unit_scale=True, disable=not progress) as bar:
+    with tqdm(total=rows, desc=entry.name, unit="row", unit_scale=True, disable=None if progress else True) as bar:
         for episode in episodes(entry.env_id, policy, seed, num_envs, uniform=uniform):
             count = min(len(episode), rows - size)
             if count == 1 < len(episode):
@@ -189,24 +228,34 @@ def _record(
     return {key: array[:size] for key, array in arrays.items()}
 
 
-def _medium_replay(entry: LocalSet, progress: bool) -> dict[str, np.ndarray]:
-    """Train again, from the recipe of the shipped medium policy, until that policy is reached."""
-    from envs import behaviours
+def _medium_replay(entry: LocalSet, parent: Path, progress: bool) -> dict[str, np.ndarray]:
+    """Train again, from the recipe of the shipped medium policy, until a medium policy is reached.
+
+    Always from the start, in a folder that is thrown away: the rows of a training that was stopped and resumed are
+    not those of one that went through.
+    """
     from envs.train_behaviour import Recipe, train
-    from orbs import checked_fields
 
     stated = behaviours.load(entry.behaviours[0]).meta
     recipe = Recipe(**checked_fields(Recipe, stated["recipe"], "recipe"))
-    folder = local.cache_folder() / "training" / f"{entry.task}-medium-replay"
-    with tqdm(total=stated["step"], desc=entry.name, unit="step", unit_scale=True, disable=not progress) as bar:
+    recipe = dataclasses.replace(recipe, checkpoint_every=2 * recipe.steps)
+    parent.mkdir(parents=True, exist_ok=True)
+    hidden = None if progress else True
+    with (
+        tempfile.TemporaryDirectory(dir=parent, prefix=".training-") as folder,
+        tqdm(total=stated["step"], desc=entry.name, unit="step", unit_scale=True, disable=hidden) as bar,
+    ):
 
         def report(step: int, figures: dict[str, float]) -> None:
             bar.set_postfix(score=f"{figures['score']:.1f}")
             bar.update(step - bar.n)
 
-        # Without the replay's own file a resumed training could not write the rows from before.
-        train(recipe, folder, until_medium=True, report=report)
-    return _arrays(folder / "medium-replay.hdf5")
+        found = train(recipe, folder, until_medium=True, keep_replay=False, report=report)
+        if found["medium_step"] is None:
+            best = f"none in {found['steps']} steps, best score {found['best_score']:.1f}"
+            fix = "this platform trains otherwise than the stated one; report it"
+            reject(entry.name, "a training that passes through medium", best, fix)
+        return _arrays(Path(folder) / "medium-replay.hdf5")
 
 
 def judge(name: str, arrays: dict[str, np.ndarray], num_envs: int = NUM_ENVS) -> str:
@@ -228,7 +277,7 @@ def judge(name: str, arrays: dict[str, np.ndarray], num_envs: int = NUM_ENVS) ->
     there = {**wanted["platform"], "parallel environments": str(wanted.get("num_envs", NUM_ENVS))}
     changed = [f"{key} {here.get(key)} (there {there[key]})" for key in there if here.get(key) != there[key]]
     why = f"this platform differs in {', '.join(changed)}" if changed else "on what looks like the same platform"
-    outside = fingerprint.differences(fingerprint.describe(arrays), wanted)
+    outside = _outside(local.ENTRIES[name], arrays, wanted)
     if outside:
         more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
         reject(
@@ -243,10 +292,30 @@ def judge(name: str, arrays: dict[str, np.ndarray], num_envs: int = NUM_ENVS) ->
     )
 
 
+def _outside(entry: LocalSet, arrays: dict[str, np.ndarray], wanted: Mapping[str, Any]) -> list[str]:
+    """What lies outside its bounds; each half of a set of two policies is compared with what is stated of it."""
+    stated = [local.expected(half) for half in entry.halves]
+    if all(stated) and stated:
+        cut = stated[0]["rows"]  # type: ignore[index]
+        parts = [
+            {key: array[:cut] for key, array in arrays.items()},
+            {key: array[cut:] for key, array in arrays.items()},
+        ]
+        halves = zip(parts, stated, strict=True)
+        return [text for part, one in halves for text in fingerprint.differences(fingerprint.describe(part), one or {})]
+    retrained = entry.quality == "medium-replay"
+    return fingerprint.differences(fingerprint.describe(arrays, retrained), wanted)
+
+
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process makes a set; others wait for it."""
+    """One process makes a set; others wait for it (where the file system has locks)."""
+    if path.is_dir():
+        reject("out", "a file", f"the folder '{path}'", "name a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_suffix(".lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(ImportError, OSError):  # Windows, some network file systems
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -192,11 +193,12 @@ def _resolve(name_or_path: str | Path, progress: bool) -> _Source:
         entry = local.ENTRIES[text]
         path = local.place(text)
         note = f"{entry.env_id} of Gymnasium, where it was made"
-        return _Source(
-            text, lambda: hdf5.read(generate.fetch(text, progress)), path, entry.env_id, note, entry.reference
-        )
+        if entry.shipped:
+            return _Source(text, lambda: hdf5.read(path), path, entry.env_id, note, entry.reference)
+        read = functools.partial(_read_recorded, lambda: generate.fetch(text, progress))
+        return _Source(text, read, path, entry.env_id, note, entry.reference)
     if text in d4rl.ENTRIES:
-        return _d4rl_source(text, lambda: _read_recorded(d4rl.fetch(text, progress)), d4rl.place(text))
+        return _d4rl_source(text, lambda: _read_recorded(lambda: d4rl.fetch(text, progress)), d4rl.place(text))
     minari_id = minari.parse(text)
     if minari_id is not None:
         return _Source(f"minari:{minari_id}", lambda: minari.read(minari_id, progress=progress), Path(minari_id))
@@ -208,8 +210,9 @@ def _resolve(name_or_path: str | Path, progress: bool) -> _Source:
     return _Source(path.stem, lambda: hdf5.read(path), path)
 
 
-def _read_recorded(path: Path) -> hdf5.RawFile:
-    """A downloaded file, whose digest is computed as it is read: compared with the recorded one at no cost."""
+def _read_recorded(fetch: Callable[[], Path]) -> hdf5.RawFile:
+    """A fetched file, whose digest is computed as it is read: compared with the recorded one at no cost."""
+    path = fetch()
     raw = hdf5.read(path)
     records.confirm(path, raw.sha256)
     return raw

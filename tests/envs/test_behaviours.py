@@ -95,3 +95,46 @@ def test_update_is_stable_baselines3s(env: str) -> None:
     start, _ = library_and_ours(16, 60, env)
     moved = {name: float((library[name] - start[name]).abs().max()) for name in library}
     assert min(moved.values()) > 1e-4  # every tensor was trained, so the comparison says something
+
+
+def test_gradient_where_the_spread_is_clipped() -> None:
+    """Beyond the bounds of log std its own gradient vanishes, the mean's does not: against automatic differentiation."""
+    from envs.sac import _actor_backward, _adopt, _squashed
+
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(3, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)]
+    with torch.no_grad():
+        layers[3].bias.copy_(torch.tensor([9.0, -30.0]))  # one above the upper bound, one below the lower
+        flat = _adopt([layers], stacked=False)
+    obs, noise, slope = torch.randn(5, 3), torch.randn(5, 2) * 0.01, torch.randn(5, 2)
+    temperature = torch.tensor([0.7])
+    with torch.no_grad():
+        policy = _squashed(flat.values, obs, noise)
+        _actor_backward(flat, obs, noise, policy, slope / 5, temperature)
+    free = [value.clone().requires_grad_() for value in flat.values]
+    w1, b1, w2, b2, wm, bm, ws, bs = free
+    hidden = torch.relu(torch.relu(obs @ w1.T + b1) @ w2.T + b2)
+    log_std = (hidden @ ws.T + bs).clamp(-20, 2)
+    action = torch.tanh(hidden @ wm.T + bm + log_std.exp() * noise)
+    log_prob = (-0.5 * noise**2 - log_std - torch.log(1 - action**2 + 1e-6)).sum(1)
+    (temperature * log_prob + (slope * action).sum(1)).mean().backward()
+    for got, wanted in zip(flat.grads, free, strict=True):
+        torch.testing.assert_close(got, wanted.grad, rtol=1e-4, atol=1e-6)
+    assert (flat.grads[7] == 0).all()
+
+
+def test_policies_that_do_not_fit_or_name_a_module_are_refused(tmp_path: Path) -> None:
+    import dataclasses
+
+    good = tiny()
+    wide = {**good.weights, "mean": np.ones((1, 2), np.float32)}
+    nan = {**good.weights, "mean": np.full((1, 1), np.nan, np.float32)}
+    for weights, text in ((wide, "layers that fit each other"), (nan, "finite numbers")):
+        dataclasses.replace(good, weights=weights).save(tmp_path / "a.safetensors")
+        with pytest.raises(ValueError, match=text):
+            BehaviourPolicy.read(tmp_path / "a.safetensors")
+    dataclasses.replace(good, meta={"env": "evil:Foo-v0"}).save(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="the id of an environment without a module"):
+        BehaviourPolicy.read(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="behaviour: expected an existing file"):
+        BehaviourPolicy.read(tmp_path / "none.safetensors")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+from envs import behaviours
 from envs.datasets import fingerprint, generate, load, local
 from envs.datasets.local import ENTRIES
 from envs.platform_facts import platform_facts
@@ -133,7 +139,7 @@ def test_damaged_values_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch,
     generate.make(NAME, progress=False)
     with h5py.File(folder / "pendulum-medium-v0.hdf5", "a") as file:
         file["rewards"][17] += 1.0
-    with pytest.raises(ValueError, match="the file is damaged; remove it"):
+    with pytest.raises(ValueError, match=r"damaged\. Fix: remove the file"):
         generate.verify(NAME)
 
 
@@ -172,15 +178,104 @@ def test_medium_replay_is_trained_again(folder: Path, monkeypatch: pytest.Monkey
     train(recipe, folder / "first", until_medium=True)
     policy = train_behaviour.BehaviourPolicy.read(folder / "first" / "medium.safetensors")
     monkeypatch.setattr("envs.behaviours.load", lambda name: policy)
-    made = generate._medium_replay(ENTRIES["local/hopper-medium-replay-v0"], progress=False)
+    made = generate._medium_replay(ENTRIES["local/hopper-medium-replay-v0"], folder / "new", progress=False)
+    assert list((folder / "new").iterdir()) == []  # the training's folder is thrown away
     with h5py.File(folder / "first" / "medium-replay.hdf5") as file:
         np.testing.assert_array_equal(made["observations"], file["observations"][()])
     assert len(made["rewards"]) == 200
 
 
-def test_every_stated_set_is_an_entry_with_its_policies() -> None:
-    from envs import behaviours
+def test_medium_replay_that_never_gets_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from envs import train_behaviour
+    from envs.train_behaviour import Recipe
 
+    recipe = Recipe("Pendulum-v1", steps=200, num_envs=2, width=8, batch_size=8, learning_starts=100, eval_every=200)
+    policy = dataclasses.replace(behaviours.load("pendulum-medium"), meta={"recipe": vars(recipe), "step": 200})
+    monkeypatch.setattr(train_behaviour, "EVAL_EPISODES", 2)
+    monkeypatch.setattr("envs.behaviours.load", lambda name: policy)
+    with pytest.raises(ValueError, match=r"expected a training that passes through medium, got none in 200 steps"):
+        generate._medium_replay(ENTRIES["local/hopper-medium-replay-v0"], folder, progress=False)
+
+
+def test_a_file_of_other_policies_or_of_another_set_is_not_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arrays: Arrays
+) -> None:
+    short(monkeypatch)
+    stated(monkeypatch, arrays)
+    generate.make(NAME, progress=False)
+    shutil.copy(folder / "pendulum-medium-v0.hdf5", folder / "pendulum-expert-v0.hdf5")
+    with pytest.raises(ValueError, match=r"a file made by this version's policies at .*Fix: remove it"):
+        load("local/pendulum-expert-v0", progress=False)
+    digest = behaviours.digest
+    monkeypatch.setattr(behaviours, "digest", lambda name: digest(name)[::-1])
+    with pytest.raises(ValueError, match=r"a file made by this version's policies at .*Fix: remove it"):
+        load(NAME, progress=False)
+
+
+def test_a_changed_file_is_not_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch, arrays: Arrays) -> None:
+    short(monkeypatch)
+    stated(monkeypatch, arrays)
+    generate.make(NAME, progress=False)
+    with h5py.File(folder / "pendulum-medium-v0.hdf5", "a") as file:
+        file["rewards"][3] = 7
+    with pytest.raises(ValueError, match=r"pendulum-medium-v0\.hdf5"):
+        load(NAME, progress=False)
+
+
+def test_wrong_rows_flags_and_alignments_are_found(monkeypatch: pytest.MonkeyPatch, arrays: Arrays) -> None:
+    stated(monkeypatch, arrays)
+    shuffled = np.random.default_rng(0).permutation(len(arrays["rewards"]))
+    wrong = {
+        "rows, expected": {key: np.concatenate([array, array[:200]]) for key, array in arrays.items()},
+        "share of terminals": {**arrays, "terminals": arrays["timeouts"], "timeouts": arrays["terminals"]},
+        "actions with rewards": {**arrays, "actions": arrays["actions"][shuffled]},
+        "observations with rewards": {**arrays, "observations": arrays["observations"][shuffled]},
+    }
+    for text, values in wrong.items():
+        with pytest.raises(ValueError, match=text):
+            generate.judge(NAME, values)
+    rewards = {**arrays, "rewards": arrays["rewards"] - 10}
+    found = fingerprint.differences(fingerprint.describe(rewards), local._table()[NAME])
+    assert any(text.startswith("return: ") for text in found)
+
+
+def test_a_retrained_set_has_wide_bounds(arrays: Arrays) -> None:
+    narrow, wide = fingerprint.describe(arrays), fingerprint.describe(arrays, retrained=True)
+    deviation = arrays["observations"].std(0, dtype=np.float64)
+    np.testing.assert_allclose(wide["observations mean"]["bound"], deviation, rtol=0.01)
+    assert wide["observations mean"]["bound"][0] > narrow["observations mean"]["bound"][0]
+    assert wide["return"]["bound"] == pytest.approx(0.75 * 450, rel=0.2)
+    few = {key: array[:800] for key, array in arrays.items()}  # four episodes, which may be all that a training saw
+    assert fingerprint.describe(few, retrained=True)["episodes"] == 4
+
+
+def test_own_seed_is_used() -> None:
+    """Each set has a seed of its own: medium's and expert's episodes do not start alike."""
+    medium = generate.collect(ENTRIES[NAME], rows=400, progress=False)
+    again = generate.collect(ENTRIES[NAME], rows=400, progress=False, seed=ENTRIES[NAME].seed)
+    other = generate.collect(ENTRIES["local/pendulum-expert-v0"], rows=400, progress=False)
+    np.testing.assert_array_equal(medium["observations"], again["observations"])
+    assert not np.array_equal(medium["observations"][0], other["observations"][0])
+
+
+def test_threads_change_no_bit(tmp_path: Path) -> None:
+    """Two BLAS threads split a product of 256 columns otherwise than one; sets must not depend on that."""
+    program = (
+        "from envs.datasets import fingerprint, generate, local; "
+        "made = generate.collect(local.ENTRIES['local/halfcheetah-medium-v0'], rows=2000, progress=False); "
+        "print(fingerprint.checksum(made))"
+    )
+    sums = set()
+    for threads in ("1", "2"):
+        variables = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program], env=variables, capture_output=True, text=True, check=True
+        )
+        sums.add(done.stdout.strip())
+    assert len(sums) == 1
+
+
+def test_every_stated_set_is_an_entry_with_its_policies() -> None:
     assert set(local._table()) <= set(ENTRIES)
     for name in local._table():
         assert set(ENTRIES[name].behaviours) <= set(behaviours.names()), name

@@ -101,12 +101,20 @@ def test_resume_restores_every_tensor(tmp_path: Path, monkeypatch: pytest.Monkey
     kept = tensors(tmp_path)
     agents: list[Any] = []
     made = module._agent
-    monkeypatch.setattr(module, "_agent", lambda recipe: agents.append(made(recipe)) or agents[-1])
+    monkeypatch.setattr(module, "_agent", lambda *given: agents.append(made(*given)) or agents[-1])
+    drawn: list[Any] = []
+    saved = module._resume
+    monkeypatch.setattr(
+        module,
+        "_resume",
+        lambda *given: (saved(*given), drawn.append((torch.get_rng_state(), np.random.get_state())))[0],
+    )
     found = train(dataclasses.replace(QUICK, steps=400), tmp_path)
     assert found["steps"] == 400
     for name, tensor in agents[0].tensors().items():
         assert torch.equal(tensor, kept[name]), name
-    assert torch.equal(torch.get_rng_state(), kept["torch_generator"])
+    assert torch.equal(drawn[0][0], kept["torch_generator"])
+    np.testing.assert_array_equal(drawn[0][1][1], kept["numpy_generator"].numpy())
     assert agents[0].replay_buffer.pos == 200
     # The library's own modules see the restored values: they are views of the same memory.
     first = agents[0].actor.latent_pi[0].weight
@@ -120,8 +128,111 @@ def test_another_recipe_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="steps: expected at least 1"):
-        train(dataclasses.replace(QUICK, steps=0), tmp_path)
+    for name, value in (
+        ("steps", 0),
+        ("num_envs", 0),
+        ("width", 0),
+        ("eval_every", 0),
+        ("batch_size", -1),
+        ("seed", -1),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected an integer of at least"):
+            dataclasses.replace(QUICK, **{name: value})
+    with pytest.raises(ValueError, match="learning_rate: expected a number between 0 and 1"):
+        dataclasses.replace(QUICK, learning_rate=0.0)
+    with pytest.raises(ValueError, match="discount, tau: expected numbers"):
+        dataclasses.replace(QUICK, discount=2.0)
     with pytest.raises(ValueError, match="env: expected a task with reference returns"):
         train(dataclasses.replace(QUICK, env="MountainCarContinuous-v0"), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_terminals_and_rewards_of_the_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hopper's random episodes end by terminals; each environment's rows are the replay's, one after the other."""
+    monkeypatch.setattr(module, "MEDIUM_SCORES", (-1e9, 1e9))
+    recipe = dataclasses.replace(QUICK, env="Hopper-v4", steps=400, eval_every=400)
+    train(recipe, tmp_path, until_medium=True)
+    data, (replay, _) = load(tmp_path / "medium-replay.hdf5"), load_tensors(tmp_path / "replay.safetensors")
+    start = 0
+    for env in range(2):
+        done = replay["dones"][:, env].numpy() > 0
+        rows = 199 if done[-2] else 200  # an episode that had only begun is left out
+        part = slice(start, start + rows)
+        np.testing.assert_array_equal(data.terminal[part], done[:rows])
+        np.testing.assert_array_equal(data.reward[part], replay["rewards"][:rows, env])
+        assert data.timeout[part].sum() == (0 if done[rows - 1] else 1)
+        start += rows
+    assert start == len(data)
+    assert data.terminal.sum() > 5
+
+
+def test_a_begun_episode_of_one_row_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MEDIUM_SCORES", (-1e9, 1e9))
+    train(dataclasses.replace(QUICK, steps=402, eval_every=402), tmp_path, until_medium=True)
+    data = load(tmp_path / "medium-replay.hdf5")  # 201 steps of each: 200, and the first of another episode
+    assert np.flatnonzero(data.timeout).tolist() == [199, 399]
+    assert len(data) == 400
+
+
+def test_medium_needs_its_lower_bound_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MEDIUM_SCORES", (1e8, 1e9))
+    assert train(dataclasses.replace(QUICK, steps=400), tmp_path)["medium_step"] is None
+
+
+def test_a_better_policy_from_after_the_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the training had been killed between an export and the next checkpoint."""
+    train(dataclasses.replace(QUICK, steps=400), tmp_path)
+    best = BehaviourPolicy.read(tmp_path / "best.safetensors")
+    dataclasses.replace(best, meta={**best.meta, "step": 600, "score": 1e6}).save(tmp_path / "best.safetensors")
+    found = train(QUICK, tmp_path)
+    assert found["best_score"] == 1e6
+    assert BehaviourPolicy.read(tmp_path / "best.safetensors").meta["step"] == 600
+
+
+def test_a_newer_replay_is_cut_to_the_checkpoint(tmp_path: Path) -> None:
+    """As if the training had been killed between the two files."""
+    train(dataclasses.replace(QUICK, steps=400), tmp_path)
+    old = (tmp_path / "checkpoint.safetensors").read_bytes()
+    train(QUICK, tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(old)
+    train(QUICK, tmp_path)
+    _, meta = load_tensors(tmp_path / "checkpoint.safetensors")
+    assert meta["updates"] == 600  # nothing was refilled
+    assert meta["rows"] == 400
+
+
+def test_a_resumed_training_meets_other_starts_and_writes_no_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(dataclasses.replace(QUICK, steps=400), tmp_path)
+    monkeypatch.setattr(module, "MEDIUM_SCORES", (-1e9, 1e9))
+    train(QUICK, tmp_path)
+    assert not (tmp_path / "medium-replay.hdf5").exists()  # it would not hold what an uninterrupted training saw
+    obs = load_tensors(tmp_path / "replay.safetensors")[0]["observations"]
+    assert not torch.equal(obs[0], obs[200])
+
+
+def test_refill_without_a_replay_acts_by_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(dataclasses.replace(QUICK, steps=400), tmp_path, keep_replay=False)
+    recipe = dataclasses.replace(QUICK, steps=500)
+    agent = module._agent(recipe, 400)
+    module._resume(agent, module._Progress(), recipe, tmp_path)
+    calls: list[bool] = []
+    monkeypatch.setattr(
+        type(agent),
+        "predict",
+        lambda self, obs, deterministic: (calls.append(True), (np.zeros((2, 1), np.float32), None))[1],
+    )
+    agent.learn(20, reset_num_timesteps=False)
+    assert len(calls) == 10
+    assert agent._n_updates == 200  # it acts, and does not learn yet
+
+
+def test_the_callers_generators_go_on(tmp_path: Path) -> None:
+    import random
+
+    torch.manual_seed(3), np.random.seed(3), random.seed(3)  # noqa: NPY002
+    wanted = (float(torch.rand(())), float(np.random.rand()), random.random())  # noqa: NPY002
+    torch.manual_seed(3), np.random.seed(3), random.seed(3)  # noqa: NPY002
+    train(dataclasses.replace(QUICK, steps=200), tmp_path)
+    assert (float(torch.rand(())), float(np.random.rand()), random.random()) == wanted  # noqa: NPY002
