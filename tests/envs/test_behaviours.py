@@ -98,7 +98,7 @@ def test_update_is_stable_baselines3s(env: str) -> None:
 
 
 def test_gradient_where_the_spread_is_clipped() -> None:
-    """Beyond the bounds of log std its own gradient vanishes, the mean's does not: against automatic differentiation."""
+    """Beyond the bounds of log std its own gradient vanishes, the mean's does not: against autograd."""
     from envs.sac import _actor_backward, _adopt, _squashed
 
     torch.manual_seed(0)

@@ -107,7 +107,7 @@ def test_resume_restores_every_tensor(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         module,
         "_resume",
-        lambda *given: (saved(*given), drawn.append((torch.get_rng_state(), np.random.get_state())))[0],
+        lambda *given: (saved(*given), drawn.append((torch.get_rng_state(), np.random.get_state())))[0],  # noqa: NPY002
     )
     found = train(dataclasses.replace(QUICK, steps=400), tmp_path)
     assert found["steps"] == 400
