@@ -93,7 +93,7 @@ def _info(command: DataInfo) -> None:
         print(f"  {found.summary()}")
         if found.env_note:
             print(f"  {'scored in' if found.env_id else 'cannot be scored:'} {found.env_note}")
-        print(f"  {_size(found.path) or 'in memory'}, sha256 {found.sha256}")
+        print("  " + ", ".join(filter(None, (_size(found.path), f"sha256 {found.sha256}"))))
 
 
 def _print_task(name: str) -> None:
