@@ -69,6 +69,7 @@ def _commands() -> Any:
         named(options.Evaluate, "evaluate"),
         named(options.Report, "report"),
         named(options.List, "list"),
+        named(options.Published, "published"),
         named(data_options.Data, "data"),
         named(data_options.Collect, "collect"),
     ]
@@ -95,6 +96,10 @@ def _run(command: options.Command | data_options.Data | data_options.Collect) ->
         if not command.folders:
             raise ValueError("folders: expected at least one, got none. Fix: e.g. orbs report runs.")
         _print_table(command.folders, command.out or command.folders[0] / "report", command.metric, command.checkpoint)
+    elif isinstance(command, options.Published):
+        from experiments import published
+
+        print(published.table(published.find(command.algorithm, command.dataset)))
     elif isinstance(command, data_options.Data):
         from experiments.data_command import data
 

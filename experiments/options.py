@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-__all__ = ["Demo", "Evaluate", "List", "Report", "Train"]
+__all__ = ["Demo", "Evaluate", "List", "Published", "Report", "Train"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,16 @@ class List:
 
 
 @dataclass(frozen=True)
+class Published:
+    """Print published scores with their sources, e.g. orbs published PRDC hopper-medium-v2."""
+
+    algorithm: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[ALGORITHM]")] = None
+    """An algorithm, in any spelling; none for all."""
+    dataset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATASET]")] = None
+    """A D4RL name or its beginning; none for all."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """The whole suite in a few minutes: BC, TD3+BC and PRDC on a built-in dataset, a table and curves."""
 
@@ -124,7 +134,7 @@ class Demo:
     """Algorithms trained side by side."""
 
 
-Command = Train | Evaluate | Report | List | Demo
+Command = Train | Evaluate | Report | List | Published | Demo
 
 
 def overrides(settings: Sequence[str], algorithms: Sequence[str]) -> dict[str, dict[str, object]]:
