@@ -73,6 +73,8 @@ class Transitions:
         timeout: (N,), 1.0 on the last kept row of an episode that ended without a terminal, else 0.0.
         action_low, action_high: (action_dim,).
         name: what the rows are called in tables and checkpoints.
+        next_action: (N, action_dim), the data's action in the next observation, for the algorithms that want it
+            (ReBRAC); NaN where it is unknown. No part of the checksum.
 
     Raises:
         ValueError: a field with the wrong shape, no rows, or a value that is not finite.
@@ -87,6 +89,7 @@ class Transitions:
     action_low: np.ndarray | float = -1.0
     action_high: np.ndarray | float = 1.0
     name: str = "transitions"
+    next_action: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         def put(field: str, value: Any) -> None:
@@ -115,6 +118,12 @@ class Transitions:
             put(field, array)
         if self.next_obs.shape != self.obs.shape:
             reject("transitions.next_obs", f"shape {self.obs.shape}", f"shape {self.next_obs.shape}", "align it")
+        if self.next_action is not None:
+            following = np.ascontiguousarray(self.next_action, dtype=np.float32)
+            if following.shape != self.action.shape:
+                wanted, given = f"shape {self.action.shape}", f"shape {following.shape}"
+                reject("transitions.next_action", wanted, given, "align it row by row with action")
+            put("next_action", following)
         for field in ("action_low", "action_high"):
             bound = np.asarray(getattr(self, field), np.float32)
             if bound.shape not in ((), (1,), (self.action_dim,)):
@@ -143,13 +152,16 @@ class Transitions:
         return int(self.action.shape[1])
 
     def part(self, field: str, start: int, stop: int) -> np.ndarray:
-        """Rows start .. stop - 1 of a field."""
-        array: np.ndarray = getattr(self, field)
+        """Rows start .. stop - 1 of a field; next actions are NaN where none were given."""
+        array: np.ndarray | None = getattr(self, field)
+        if array is None:
+            return np.full_like(self.action[start:stop], np.nan)
         return array[start:stop]
 
     def select(self, rows: np.ndarray) -> Transitions:
         """A copy of these rows, in this order."""
-        return dataclasses.replace(self, **{field: getattr(self, field)[rows] for field in ROW_FIELDS})
+        fields = (*ROW_FIELDS, "next_action") if self.next_action is not None else ROW_FIELDS
+        return dataclasses.replace(self, **{field: getattr(self, field)[rows] for field in fields})
 
     def checksum(self) -> str:
         """SHA-256 over all rows: two datasets with one checksum train to the same bits."""
@@ -177,7 +189,7 @@ class Rows(Protocol):
     def action_high(self) -> Any: ...
     def __len__(self) -> int: ...
     def part(self, field: str, start: int, stop: int) -> np.ndarray:
-        """Rows start .. stop - 1 of one of `ROW_FIELDS`, as `Transitions` has them (float32)."""
+        """Rows start .. stop - 1 of one of `ROW_FIELDS` or of next_action, as `Transitions` has them (float32)."""
 
     def select(self, rows: np.ndarray) -> Rows:
         """These rows alone, in this order."""

@@ -13,20 +13,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from offline_rl.a2pr import A2PR as A2PR
     from offline_rl.bc import BC as BC
+    from offline_rl.iql import IQL as IQL
     from offline_rl.learner import OfflineLearner as OfflineLearner
+    from offline_rl.odice import ODICE as ODICE
     from offline_rl.prdc import PRDC as PRDC
+    from offline_rl.rebrac import ReBRAC as ReBRAC
     from offline_rl.td3_bc import TD3BC as TD3BC
 
 _HOMES = {
+    "A2PR": "offline_rl.a2pr",
     "BC": "offline_rl.bc",
     "TD3BC": "offline_rl.td3_bc",
+    "IQL": "offline_rl.iql",
+    "ODICE": "offline_rl.odice",
     "PRDC": "offline_rl.prdc",
+    "ReBRAC": "offline_rl.rebrac",
     "OfflineLearner": "offline_rl.learner",
 }
-_ALGORITHMS = {"bc": "BC", "td3bc": "TD3BC", "prdc": "PRDC"}
+_ALGORITHMS = {
+    "bc": "BC",
+    "td3bc": "TD3BC",
+    "iql": "IQL",
+    "odice": "ODICE",
+    "prdc": "PRDC",
+    "a2pr": "A2PR",
+    "rebrac": "ReBRAC",
+}
 
-__all__ = ["BC", "PRDC", "TD3BC", "OfflineLearner", "algorithm", "load"]
+__all__ = ["A2PR", "BC", "ODICE", "IQL", "PRDC", "TD3BC", "OfflineLearner", "ReBRAC", "algorithm", "load"]
 
 
 def __getattr__(name: str) -> Any:

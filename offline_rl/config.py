@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-__all__ = ["CONFIGS", "BCConfig", "Config", "PRDCConfig", "TD3BCConfig"]
+__all__ = ["A2PRConfig", "CONFIGS", "BCConfig", "Config", "IQLConfig", "ODICEConfig", "PRDCConfig", "TD3BCConfig"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,67 @@ class TD3BCConfig(Config):
 
 
 @dataclass(frozen=True)
+class IQLConfig(Config):
+    """Implicit Q-learning. The defaults are the authors' code; CORL's column is named field by field."""
+
+    normalise_obs: bool = False
+    """Scale observations to (s - mean) / (std + 1e-3), statistics over the data's current observations. CORL: True."""
+    expectile: float = 0.7
+    """tau of the expectile loss of V, between 0 and 1; 0.5 is mean regression."""
+    beta: float = 3.0
+    """Inverse temperature: weights are exp(beta * advantage); 0 is behaviour cloning."""
+    weight_cap: float = 100.0
+    """Largest weight."""
+    discount: float = 0.99
+    """gamma."""
+    tau: float = 0.005
+    """Polyak step of the target critics, taken every update."""
+    update_order: Literal["value_first", "actor_last"] = "value_first"
+    """value_first: V, then actor and critics with the new V (authors). actor_last: V, critics, actor, the latter two
+    with the V of before the update (CORL)."""
+    critic_reduction: Literal["sum", "mean"] = "sum"
+    """Over the two critics' errors: sum (authors) or mean (CORL: half the gradient)."""
+    initialisation: Literal["orthogonal", "uniform"] = "orthogonal"
+    """Orthogonal with gain sqrt(2) and zero biases (authors), or PyTorch's default (CORL)."""
+    policy: Literal["gaussian", "deterministic"] = "gaussian"
+    """tanh mean with a free log standard deviation a coordinate, or the tanh mean with a weighted squared error."""
+    log_std_min: float = -5.0
+    """Lower clip of the log standard deviation. CORL: -20."""
+    log_std_max: float = 2.0
+    """Upper clip."""
+    dropout: float = 0.0
+    """Probability of dropping a hidden unit of the policy, in training alone. Adroit: 0.1."""
+    cosine_steps: int | None = 1_000_000
+    """The actor's step size falls to 0 along a half cosine over this many updates and stays there: give the steps of
+    the training. None keeps it constant."""
+    clip_data_actions: bool = True
+    """Clip the data's actions to 1 - 1e-5 of the half range around the box's centre. CORL: False."""
+    reward_normaliser: Literal["none", "episodes", "blocks"] = "none"
+    """Multiply rewards by 1000 / (range of returns) of the true episodes (authors, locomotion), or of blocks that
+    end at a terminal or after 1000 rows (CORL); before reward_scale and reward_shift."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check = _Checker(self)
+        if not 0 < self.expectile < 1:
+            check.reject("expectile", "a number between 0 and 1, exclusive", "e.g. expectile=0.7")
+        check.not_negative("beta")
+        check.positive("weight_cap")
+        check.share("discount", "tau")
+        check.one_of("update_order", "value_first", "actor_last")
+        check.one_of("critic_reduction", "sum", "mean")
+        check.one_of("initialisation", "orthogonal", "uniform")
+        check.one_of("policy", "gaussian", "deterministic")
+        if self.log_std_min >= self.log_std_max:
+            check.reject("log_std_min", f"a number below log_std_max ({self.log_std_max})", "e.g. log_std_min=-5.0")
+        if not 0 <= self.dropout < 1:
+            check.reject("dropout", "a number from 0 to below 1", "e.g. dropout=0.1")
+        if self.cosine_steps is not None:
+            check.positive("cosine_steps")
+        check.one_of("reward_normaliser", "none", "episodes", "blocks")
+
+
+@dataclass(frozen=True)
 class PRDCConfig(TD3BCConfig):
     """Policy regularisation with dataset constraint."""
 
@@ -120,6 +181,166 @@ class PRDCConfig(TD3BCConfig):
         check.one_of("k_rule", "kth", "mean_of_k")
         check.one_of("penalty", "action_mse", "joint_norm")
         check.one_of("q_normaliser", "policy", "data")
+
+
+@dataclass(frozen=True)
+class ODICEConfig(Config):
+    """O-DICE; the defaults are the authors' for MuJoCo locomotion."""
+
+    learning_rate: float = 2e-4
+    """Adam's step size for the value and the policy."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the value's hidden layers."""
+    normalise_obs: bool = False
+    """Scale observations to (s - mean) / (std + 1e-3); the authors do so for imitation alone."""
+    actor_hidden: tuple[int, ...] = (1024, 1024)
+    """Widths of the policy's hidden layers."""
+    lam: float = 0.6
+    """lambda in (0, 1): (1 - lambda) V(s) against lambda f*(residual). Rewards must be large against
+    2 (2 lambda - 1) / lambda, or the value falls towards the goal instead of rising (0.67 at 0.6, 0 at 0.5)."""
+    eta: float = 1.0
+    """Weight of the gradient through V(s'); 0 is the semi-gradient."""
+    gradient: Literal["orthogonal", "semi", "true"] = "orthogonal"
+    """Backward gradient projected onto the forward one's normal plane (O-DICE), left out, or added as it is."""
+    divergence: Literal["chi2", "kl"] = "chi2"
+    """Pearson's (x - 1)^2 over ratios of at least 0, or the reverse KL's x log x."""
+    policy_weight: Literal["relu_residual", "omega"] = "relu_residual"
+    """Weight of a row in cloning: max(0, y) as in the authors' code, or the optimal ratio omega*(y)."""
+    weight_cap: float = 100.0
+    """Upper bound of that weight."""
+    twin: bool = True
+    """Two value heads, their minimum in the slow copy; the authors use one for AntMaze large and umaze-diverse."""
+    layer_norm: bool = True
+    """LayerNorm before each ReLU of the value; the authors have none for AntMaze and for imitation."""
+    tanh_mean: bool = False
+    """Squash the policy's mean; the authors do so for imitation alone."""
+    weight_decay: float = 1e-4
+    """L2 of the policy inside Adam, log-std included."""
+    discount: float = 0.99
+    """gamma."""
+    tau: float = 0.005
+    """Step of the slow value, every update."""
+    return_blocks: Literal["none", "legacy", "episodes"] = "none"
+    """Multiply rewards (before reward_scale and reward_shift) by 1000 / (largest - smallest return) of the data's
+    blocks: "legacy" cuts at a terminal or after 1000 rows as the authors do for MuJoCo, "episodes" at true ends."""
+    demonstration: int | None = None
+    """Imitate this whole episode of the data, counted from 0: other rows are left out and rewards count as 0. The
+    authors then set lam=0.4, learning_rate=1e-4, layer_norm=False, tanh_mean=True, normalise_obs=True, and weight_decay
+    1e-5 (hopper-expert) or 1e-3 (walker2d-expert)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check = _Checker(self)
+        widths = self.actor_hidden if isinstance(self.actor_hidden, (tuple, list)) else ()
+        if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
+            check.reject("actor_hidden", "one or more positive widths", "e.g. actor_hidden=(1024, 1024)")
+        object.__setattr__(self, "actor_hidden", tuple(widths))
+        if not 0 < self.lam < 1:
+            check.reject("lam", "a number between 0 and 1", "e.g. lam=0.6")
+        check.not_negative("eta", "weight_decay")
+        check.positive("weight_cap")
+        check.share("discount", "tau")
+        check.one_of("gradient", "orthogonal", "semi", "true")
+        check.one_of("divergence", "chi2", "kl")
+        check.one_of("policy_weight", "relu_residual", "omega")
+        check.one_of("return_blocks", "none", "legacy", "episodes")
+        if self.demonstration is not None:
+            if self.demonstration < 0:
+                check.reject("demonstration", "None or the number of an episode, from 0", "e.g. demonstration=1")
+            if self.return_blocks != "none":
+                check.reject("return_blocks", "'none' where a demonstration is imitated", "leave out one of the two")
+
+
+@dataclass(frozen=True)
+class ReBRACConfig(Config):
+    """TD3 with separate behaviour penalties in actor and critic."""
+
+    batch_size: int = 1024
+    """Rows per update (locomotion; 256 for Adroit, AntMaze and Maze2d)."""
+    learning_rate: float = 1e-3
+    """Adam's, of the actor."""
+    critic_learning_rate: float = 1e-3
+    """Adam's, of the critics."""
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the hidden layers of every network."""
+    normalise_obs: bool = False
+    """The authors use raw observations."""
+    actor_beta: float = 0.01
+    """beta1: weight of the squared distance to the data's action in the actor's loss."""
+    critic_beta: float = 0.01
+    """beta2: weight of the squared distance to the data's next action in the critic's target."""
+    discount: float = 0.99
+    """gamma (0.999 for AntMaze)."""
+    tau: float = 0.005
+    """Polyak step of the target networks."""
+    policy_noise: float = 0.2
+    """Standard deviation of the target policy's noise, in units of half the action range."""
+    noise_clip: float = 0.5
+    """Bound of that noise, in the same units."""
+    policy_period: int = 2
+    """The actor and all target networks move every this many updates, from the first on."""
+    normalise_q: bool = True
+    """Divide the actor's value term by mean |Q|."""
+    actor_value: Literal["min", "q1"] = "min"
+    """What the actor maximises: the smaller of the two critics, or the first."""
+    critic_layer_norm: bool = True
+    """LayerNorm after the ReLU of each hidden layer of the critics."""
+    actor_layer_norm: bool = False
+    """The same in the actor."""
+    slow_actor_lag: bool = True
+    """The actor's slow copy moves towards the parameters of before the step (the authors' code), or of after it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check = _Checker(self)
+        check.not_negative("actor_beta", "critic_beta", "policy_noise", "noise_clip")
+        check.positive("critic_learning_rate", "policy_period")
+        check.share("discount", "tau")
+        check.one_of("actor_value", "min", "q1")
+
+
+@dataclass(frozen=True)
+class A2PRConfig(TD3BCConfig):
+    """Adaptive advantage-guided policy regularisation; the defaults are the authors' command line's."""
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of the actor's hidden layers."""
+    critic_hidden: tuple[int, ...] = (256, 256, 256, 256)
+    """Widths of the hidden layers of critics and state value."""
+    vae_hidden: tuple[int, ...] = (750, 750)
+    """Widths of the hidden layers of the VAE's encoder and decoder; its latent has twice the action's size."""
+    value_learning_rate: float = 3e-4
+    """Adam's step size for the state value."""
+    vae_learning_rate: float = 1e-3
+    """Adam's step size for the VAE."""
+    bc_weight: float = 0.5
+    """Weight of the behaviour penalty in the actor's loss (the authors' "mask"), tuned per dataset from 0.4 to 15."""
+    vae_weight: float = 1.0
+    """Weight of the VAE's reconstruction on rows of enough advantage; other rows have 0."""
+    kl_weight: float = 0.5
+    """Weight of the VAE's KL term, on all rows."""
+    advantage_threshold: float = 0.0
+    """Rows with Q(s, a) - V(s) strictly above it train the VAE's reconstruction (the paper's epsilon_A)."""
+    vae_source: Literal["posterior", "prior"] = "posterior"
+    """The VAE's proposal: reconstruction of the policy's own action (code), or a draw from N(0, I) clipped to
+    +-0.5 and decoded, a sample of the enhanced behaviour policy (the paper's text)."""
+    detach_vae_target: bool = False
+    """Take the proposal as a constant (the paper's text); the code lets the gradient pass through it."""
+    fresh_value: bool = False
+    """Advantages against V(s) after its own step of this update; the code uses V(s) from before it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check = _Checker(self)
+        for name in ("critic_hidden", "vae_hidden"):
+            given = getattr(self, name)
+            widths = given if isinstance(given, (tuple, list)) else ()
+            if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
+                check.reject(name, "one or more positive widths", f"e.g. {name}=(256, 256)")
+            object.__setattr__(self, name, tuple(widths))
+        check.positive("value_learning_rate", "vae_learning_rate")
+        check.not_negative("bc_weight", "vae_weight", "kl_weight")
+        check.one_of("vae_source", "posterior", "prior")
 
 
 class _Checker:
@@ -165,5 +386,13 @@ class _Checker:
             self.reject(name, " or ".join(repr(item) for item in allowed), "choose one of these")
 
 
-CONFIGS: dict[str, type[Config]] = {"bc": BCConfig, "td3bc": TD3BCConfig, "prdc": PRDCConfig}
+CONFIGS: dict[str, type[Config]] = {
+    "bc": BCConfig,
+    "td3bc": TD3BCConfig,
+    "iql": IQLConfig,
+    "odice": ODICEConfig,
+    "prdc": PRDCConfig,
+    "a2pr": A2PRConfig,
+    "rebrac": ReBRACConfig,
+}
 """Command-line name of each algorithm -> its hyperparameters."""

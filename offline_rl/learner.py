@@ -134,6 +134,7 @@ class OfflineLearner(ABC):
             message = f"{self.name} goes on on other data ({data.name}) than before ({self.data_name})"
             warnings.warn(f"{message}; its normaliser stays that of the old data", stacklevel=2)
         data = self._select(data)
+        self._surveyed(data)
         config = self.config
         if config.normalise_obs and not self.steps:
             kind = np.dtype(config.stats_dtype)
@@ -324,6 +325,13 @@ class OfflineLearner(ABC):
         """The rows to learn from."""
         return data
 
+    def _surveyed(self, data: Rows) -> None:  # noqa: B027 (most learners measure nothing)
+        """Whatever is measured on the raw selected rows, before they are packed (e.g. the range of returns)."""
+
+    def _shape_action(self, action: Tensor) -> Tensor:
+        """The data's actions as the learner takes them: (N, action_dim) -> (N, action_dim)."""
+        return action
+
     def _attached(self, obs: Tensor, action: Tensor) -> None:  # noqa: B027 (most learners make nothing)
         """Whatever is made once from the data: obs (N, obs_dim) normalised, action (N, action_dim)."""
 
@@ -354,6 +362,7 @@ class OfflineLearner(ABC):
             )
             obs, next_obs = self._normalise(obs), self._normalise(next_obs)
             reward, next_obs = self._shape_reward(reward, next_obs)
+            action = self._shape_action(action)
             torch.cat((obs, action, reward[:, None], terminal[:, None], next_obs), dim=1, out=packed[start:stop])
         return packed
 

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from orbs import Philox
 
-__all__ = ["Adam", "Parameters", "clone_parameters", "init_mlp", "member", "mlp", "polyak"]
+__all__ = ["Adam", "Parameters", "clone_parameters", "init_mlp", "member", "mlp", "orthogonal_mlp", "polyak"]
 
 Parameters = list[Tensor]
 
@@ -40,6 +40,31 @@ def init_mlp(
             u = philox.uniform(f"{name}.{layer}.{kind}", 0, 1, members * rows * fan_out, dtype)
             tensor = ((2.0 * u - 1.0) * bound).view(-1, rows, fan_out)
             parameters.append(tensor.contiguous().requires_grad_())
+    return parameters
+
+
+def orthogonal_mlp(
+    philox: Philox,
+    name: str,
+    sizes: Sequence[int],
+    members: int = 1,
+    dtype: torch.dtype = torch.float32,
+    gain: float = math.sqrt(2.0),
+) -> Parameters:
+    """As `init_mlp`, but each weight is `gain` times a uniformly random (semi-)orthogonal matrix and biases are 0.
+
+    Decomposed in float64 on the CPU, matrix by matrix: the same weights in either precision and beside any runs.
+    """
+    parameters: Parameters = []
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        rows, columns = max(fan_in, fan_out), min(fan_in, fan_out)
+        normal = philox.normal(f"{name}.{layer}.orthogonal", 0, 1, members * rows * columns, torch.float64)
+        q, r = torch.linalg.qr(normal.cpu().view(-1, rows, columns))
+        q = q * torch.sign(torch.diagonal(r, dim1=1, dim2=2)).unsqueeze(1)  # without this Q is not uniform
+        weight = gain * (q if fan_in >= fan_out else q.transpose(1, 2))
+        bias = torch.zeros(len(weight), 1, fan_out, dtype=dtype, device=philox.runs.device)
+        for tensor in (weight.to(philox.runs.device, dtype).contiguous(), bias):
+            parameters.append(tensor.requires_grad_())
     return parameters
 
 
@@ -144,9 +169,10 @@ class Adam:
     Elementwise, so runs never mix. Nothing is read back to the host. `state()` gives the tensors to save.
     """
 
-    def __init__(self, parameters: Parameters, learning_rate: float) -> None:
+    def __init__(self, parameters: Parameters, learning_rate: float, weight_decay: float = 0.0) -> None:
         self.parameters = parameters
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay  # L2 within the gradient, not AdamW's
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in parameters]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in parameters]
         # The fused kernel wants a step count per tensor, on the tensors' device.
@@ -170,7 +196,7 @@ class Adam:
             lr=self.learning_rate,
             beta1=0.9,
             beta2=0.999,
-            weight_decay=0.0,
+            weight_decay=self.weight_decay,
             eps=1e-8,
             amsgrad=False,
             maximize=False,

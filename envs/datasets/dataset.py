@@ -89,7 +89,7 @@ class Dataset:
         """
         view = self.view()
         return Transitions(
-            **{field: view.part(field, 0, len(view)) for field in ROW_FIELDS},
+            **{field: view.part(field, 0, len(view)) for field in (*ROW_FIELDS, "next_action")},
             action_low=self.action_low,
             action_high=self.action_high,
             name=self.name,
@@ -210,6 +210,8 @@ class DatasetView:
             some: np.ndarray = flags[start:stop].astype(np.float32)
             return some
         rows = self.rows[start:stop]
+        if field == "next_action":
+            return self._next_action(rows)
         if field != "next_obs":
             values: np.ndarray = getattr(self.dataset, field)
             return np.asarray(values.take(rows, axis=0))  # ten times faster than a mask on narrow rows
@@ -219,6 +221,19 @@ class DatasetView:
         following = np.asarray(self.dataset.obs.take(np.minimum(rows + 1, len(self.dataset) - 1), axis=0))
         ended = self.dataset.terminal[rows] | self.dataset.timeout[rows]
         following[ended] = final[np.searchsorted(self.dataset.episode_ends(), rows[ended])]
+        return following
+
+    def _next_action(self, rows: np.ndarray) -> np.ndarray:
+        """The next row's action, as `next_obs` is the next row's observation.
+
+        Where final observations are known, nothing was done in them: zeros after a terminal, where no target uses
+        them, NaN after a time-out.
+        """
+        data = self.dataset
+        following = np.asarray(data.action.take(np.minimum(rows + 1, len(data) - 1), axis=0))
+        if data.final_obs is not None:
+            following[data.terminal[rows]] = 0.0
+            following[data.timeout[rows]] = np.nan
         return following
 
     def select(self, rows: np.ndarray) -> DatasetView:

@@ -38,12 +38,40 @@ class Case:
 
 DATA = make_data(low=[-0.3, 1.0], high=[0.7, 4.0])  # an asymmetric box; 2 * 32-wide networks
 
+ODICE_PLAIN = {"twin": False, "layer_norm": False, "tanh_mean": True}
+ODICE_SMALL = {"actor_hidden": (32, 32), "normalise_obs": True}
+
+A2PR_SMALL = {"critic_hidden": (32, 24), "vae_hidden": (24, 24)}
+
+REBRAC_OTHER = {"normalise_obs": True, "actor_layer_norm": True, "critic_layer_norm": False}
+
 CASES = [
     Case("bc", "BC", actor_critic=False),
     Case("bc-best-blocks", "BC", {"top_fraction": 0.5, "filter_horizon": 10}, actor_critic=False),
     Case("td3bc", "TD3BC"),
+    # Not "actor_critic" to the suite: its actor moves in the first update, not in the second (test_rebrac.py).
+    Case("rebrac", "ReBRAC", {"normalise_obs": True, "critic_beta": 0.1}, actor_critic=False),
+    Case("rebrac-other", "ReBRAC", {**REBRAC_OTHER, "slow_actor_lag": False}, actor_critic=False),
     Case("prdc", "PRDC", {"beta": 2.0}),
     Case("prdc-paper", "PRDC", {"beta": 1.0, "penalty": "joint_norm", "q_normaliser": "data", "k": 3}),
+    Case("odice", "ODICE", ODICE_SMALL, actor_critic=False),
+    Case("odice-true-kl", "ODICE", {**ODICE_SMALL, "gradient": "true", "divergence": "kl"}, actor_critic=False),
+    Case("odice-single", "ODICE", {**ODICE_SMALL, **ODICE_PLAIN}, actor_critic=False),
+    Case("iql", "IQL", {"normalise_obs": True}, actor_critic=False),
+    Case(
+        "iql-deterministic-dropout",
+        "IQL",
+        {"normalise_obs": True, "policy": "deterministic", "dropout": 0.2, "update_order": "actor_last"},
+        actor_critic=False,
+    ),
+    Case(
+        "iql-shaped",
+        "IQL",
+        {"normalise_obs": True, "initialisation": "uniform", "cosine_steps": 50, "reward_normaliser": "blocks"},
+        actor_critic=False,
+    ),
+    Case("a2pr", "A2PR", A2PR_SMALL),
+    Case("a2pr-paper", "A2PR", {**A2PR_SMALL, "vae_source": "prior", "detach_vae_target": True, "fresh_value": True}),
 ]
 
 __all__ = ["CASES", "DATA", "Case"]

@@ -28,6 +28,7 @@ def make_data(rows=200, obs_dim=3, action_dim=2, low=-1.0, high=1.0, seed=0) -> 
         timeout=end > 0.9,
         action_low=low,
         action_high=high,
+        next_action=rng.uniform(low, high, (rows, action_dim)),
     )
 
 

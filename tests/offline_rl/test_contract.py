@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import subprocess
@@ -226,11 +227,7 @@ def test_a_column_without_variance_is_harmless(case):
     next_obs = DATA.next_obs.copy()
     next_obs[:, 1] = 3.0
     flat = make_data(low=DATA.action_low, high=DATA.action_high)
-    learner = case.build(
-        Transitions(
-            obs, flat.action, flat.reward, next_obs, flat.terminal, flat.timeout, flat.action_low, flat.action_high
-        )
-    )
+    learner = case.build(dataclasses.replace(flat, obs=obs, next_obs=next_obs))
     learner.update(10)
     assert learner.finite().all()
     assert np.isfinite(learner.act(obs)).all()
@@ -449,7 +446,7 @@ def test_act_refuses_other_shapes(case, shape):
 def test_gradients_stay_at_home(actor_critic, monkeypatch):
     """The critic trains the same with and without the actor's step; a step without it leaves the actor alone."""
     with_actor, without = actor_critic.build(runs=2), actor_critic.build(runs=2)
-    monkeypatch.setattr(without, "_actor_step", lambda batch: None)
+    monkeypatch.setattr(without, "_actor_step", lambda *_: None)
     start = snapshot(with_actor)
     with_actor.update(1)
     assert not moved(start, snapshot(with_actor), "actor")
