@@ -170,8 +170,10 @@ FIELDS = {
 def test_transitions_are_float32_contiguous_and_sized():
     data = Transitions(**{**FIELDS, "obs": np.zeros((3, 4)).T}, action_low=-2, action_high=[1, 3])
     assert (len(data), data.obs_dim, data.action_dim) == (4, 3, 2)
-    for field in dataclasses.fields(data)[:-1]:
+    for field in dataclasses.fields(data):
         array = getattr(data, field.name)
+        if field.name in ("name", "next_action"):
+            continue
         assert array.dtype == np.float32
         assert array.flags.c_contiguous
     assert data.timeout.tolist() == [0] * 4

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from envs.make import env_facts
 from experiments import results
 from experiments.options import Train, overrides
 from experiments.train import train
@@ -111,6 +112,7 @@ def test_data_without_an_environment_trains_and_says_so(tmp_path, capsys):
 
 def test_data_whose_environment_needs_a_missing_extra_train_and_name_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    env_facts.cache_clear()  # another test may have made this environment
     path = pendulum_file(tmp_path / "a.hdf5", "AdroitHandDoor-v1")
     (folder,) = train(options(tmp_path / "out", algos=("bc",), dataset=path))
     wanted = 'AdroitHandDoor-v1, which scores it, needs an extra: pip install "orbs[robotics]"'
