@@ -6,10 +6,13 @@ kept in order; CORL's filter at 1.0 drops an incomplete last block (set top_frac
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from offline_rl.blocks import block_edges
 from offline_rl.config import BCConfig
 from offline_rl.critics.interface import Batch
 from offline_rl.learner import OfflineLearner
@@ -35,15 +38,10 @@ def best_blocks(reward: np.ndarray, terminal: np.ndarray, fraction: float, disco
     Raises:
         ValueError: there is no complete block.
     """
-    ends, length = [], 0
-    for row in range(len(reward)):
-        length += 1
-        if terminal[row] or length == horizon:
-            ends.append(row + 1)
-            length = 0
-    if not ends:
+    edges = block_edges(terminal, horizon)
+    if len(edges) == 1:
         reject("bc.top_fraction", "a complete block", f"{len(reward)} rows without one", "lower filter_horizon")
-    blocks = [np.arange(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    blocks = [np.arange(start, end) for start, end in pairwise(edges)]
     returns = [float(np.sum(reward[b].astype(np.float64) * discount ** np.arange(len(b)))) for b in blocks]
     order = np.argsort(-np.asarray(returns), kind="stable")
     return np.concatenate([blocks[i] for i in order[: max(1, int(fraction * len(blocks)))]])

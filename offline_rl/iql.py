@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from offline_rl.blocks import block_edges
 from offline_rl.config import IQLConfig
 from offline_rl.critics import Batch, TwinCritic, td_target
 from offline_rl.learner import OfflineLearner
@@ -81,11 +82,7 @@ def episode_returns(data: Rows) -> np.ndarray:
 def block_returns(data: Rows) -> np.ndarray:
     """(E,) float64 sums of reward: a block ends at a terminal or after 1000 rows; an incomplete last one is dropped."""
     total = np.concatenate(([0.0], np.cumsum(data.part("reward", 0, len(data)), dtype=np.float64)))
-    edges = [0]
-    for end in np.flatnonzero(data.part("terminal", 0, len(data))) + 1:
-        edges += [*range(edges[-1] + BLOCK_ROWS, end, BLOCK_ROWS), int(end)]
-    edges += range(edges[-1] + BLOCK_ROWS, len(data) + 1, BLOCK_ROWS)
-    return np.diff(total[edges])
+    return np.diff(total[block_edges(data.part("terminal", 0, len(data)), BLOCK_ROWS)])
 
 
 class IQL(OfflineLearner):

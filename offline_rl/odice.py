@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from offline_rl.blocks import block_edges
 from offline_rl.config import ODICEConfig
 from offline_rl.critics.interface import Batch, per_member
 from offline_rl.learner import OfflineLearner
@@ -114,15 +115,10 @@ def block_returns(reward: np.ndarray, end: np.ndarray, horizon: int) -> np.ndarr
     Raises:
         ValueError: there is no complete block.
     """
-    row, end = np.arange(len(reward)), end.astype(bool)
-    begins = np.concatenate(([True], end[:-1]))
-    since = row - np.maximum.accumulate(np.where(begins, row, 0))
-    starts = np.flatnonzero(since % horizon == 0)
-    returns = np.add.reduceat(reward.astype(np.float64), starts)
-    complete = end[-1] or len(reward) - starts[-1] == horizon
-    if not complete and len(returns) == 1:
+    edges = block_edges(end, horizon)
+    if len(edges) == 1:
         reject("odice.return_blocks", "a complete block", f"{len(reward)} rows without one", "set reward_scale by hand")
-    return returns if complete else returns[:-1]
+    return np.asarray(np.add.reduceat(reward[: edges[-1]].astype(np.float64), edges[:-1]))
 
 
 class ODICE(OfflineLearner):

@@ -241,5 +241,9 @@ class DatasetView:
         return DatasetView(self.dataset, self.rows[rows], self.terminal[rows], self.timeout[rows])
 
     def checksum(self) -> str:
-        """As `Transitions.checksum`."""
+        """As `Transitions.checksum`; computed once, since the arrays are read-only and every learner asks for it."""
+        return self._checksum
+
+    @functools.cached_property
+    def _checksum(self) -> str:
         return checksum_of(self)
