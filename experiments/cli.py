@@ -68,6 +68,7 @@ def _commands() -> Any:
         named(options.Train, "train"),
         named(options.Evaluate, "evaluate"),
         named(options.Report, "report"),
+        named(options.Bench, "bench"),
         named(options.List, "list"),
         named(options.Published, "published"),
         named(data_options.Data, "data"),
@@ -96,6 +97,10 @@ def _run(command: options.Command | data_options.Data | data_options.Collect) ->
         if not command.folders:
             raise ValueError("folders: expected at least one, got none. Fix: e.g. orbs report runs.")
         _print_table(command.folders, command.out or command.folders[0] / "report", command.metric, command.checkpoint)
+    elif isinstance(command, options.Bench):
+        from experiments.bench import bench
+
+        return bench(command)
     elif isinstance(command, options.Published):
         from experiments import published
 

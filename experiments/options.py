@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-__all__ = ["Demo", "Evaluate", "List", "Published", "Report", "Train"]
+__all__ = ["Bench", "Demo", "Evaluate", "List", "Published", "Report", "Train"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,53 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Run a benchmark (algorithms x datasets x runs) from one file; write its table and plots.
+
+    Stopped at any time, the same command goes on where it was; more --steps add updates to what is there. Writes
+    OUT/NAME/DATASET/ALGORITHM as `orbs train`, and tables and figures into OUT/NAME/report.
+    Example: orbs bench local-mujoco --steps 20000 --every 5000 --jobs 2
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    """A benchmark of `orbs bench --list`, or the path of a .toml file like those."""
+    out: Path = Path("runs/bench")
+    """Folder to write under."""
+    list: bool = False
+    """List the shipped benchmarks and their files."""
+    algos: tuple[str, ...] = ()
+    """Only these of its algorithms."""
+    datasets: tuple[str, ...] = ()
+    """Only these of its datasets."""
+    runs: int | None = None
+    """Runs of each algorithm; default: the file's."""
+    steps: int | None = None
+    """Updates per run; default: the file's."""
+    eval_every: int | None = None
+    """Updates between evaluations; default: the file's."""
+    eval_episodes: int | None = None
+    """Episodes per run and evaluation; default: the file's."""
+    seed: int | None = None
+    """Seed; default: the file's."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ALGO.FIELD=VALUE ...")] = ()
+    """Hyperparameters over the file's and the presets'."""
+    every: int | None = None
+    """Advance all units by this many updates in turn: cut short, the benchmark is balanced; default: unit by unit."""
+    block: int | None = None
+    """Runs trained together in one folder; default: all of them."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, ..."""
+    jobs: int = 1
+    """Units trained side by side, a process and a core each."""
+    threads: int = 1
+    """Threads a process; more than one rarely pays on a CPU."""
+    matmul: Literal["auto", "float32", "bf16"] = "auto"
+    """CPU kernels for float32 products, as in `orbs train`."""
+    report_only: bool = False
+    """Train nothing: write table and plots of what is there."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """The whole suite in a few minutes: BC, TD3+BC and PRDC on a built-in dataset, a table and curves."""
 
@@ -134,7 +181,7 @@ class Demo:
     """Algorithms trained side by side."""
 
 
-Command = Train | Evaluate | Report | List | Published | Demo
+Command = Train | Evaluate | Report | List | Published | Bench | Demo
 
 
 def overrides(settings: Sequence[str], algorithms: Sequence[str]) -> dict[str, dict[str, object]]:

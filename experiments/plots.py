@@ -184,3 +184,46 @@ def performance_profile(
     ax.set_ylabel("fraction of runs above the threshold")
     ax.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3)
     return _save(figure, path)
+
+
+def final_scores(
+    rows: DataFrame,
+    metric: str,
+    path: str | Path,
+    data: Mapping[str, float],
+    label: str,
+    published: Mapping[tuple[str, str], Sequence[float]],
+) -> Path:
+    """Means with their intervals, one panel a problem and one line an algorithm, as PNG at `path`.
+
+    `rows`: problem, algorithm, mean, mean_low, mean_high, in the order to draw. `data` {problem: value}: a dashed line,
+    the data's mean. `published` {(problem, algorithm): values}: hollow diamonds, named `label` in the legend.
+    """
+    from matplotlib.lines import Line2D
+
+    problems = list(dict.fromkeys(rows["problem"]))
+    algorithms = list(dict.fromkeys(rows["algorithm"]))
+    style = styles(algorithms)
+    figure, axes = _figure(len(problems), 4.2, 0.9 + 0.32 * max(3, len(algorithms)))
+    for ax, problem in zip(axes, problems, strict=True):
+        here = rows[rows["problem"] == problem].reset_index(drop=True)
+        places = np.arange(len(here))[::-1]
+        for place, row in zip(places, here.to_dict("records"), strict=True):
+            color = style[row["algorithm"]]["color"]
+            if np.isfinite(row["mean_low"]):
+                ax.plot([row["mean_low"], row["mean_high"]], [place, place], color=color, linewidth=2)
+            ax.plot(row["mean"], place, "o", color=color, markersize=5)
+            others = list(published.get((problem, row["algorithm"]), ()))
+            ax.plot(others, [place] * len(others), "D", color="0.35", markerfacecolor="none", markersize=4)
+        if problem in data:
+            ax.axvline(data[problem], color="0.4", linestyle="--", linewidth=1)
+        ax.set_yticks(places, list(here["algorithm"]))
+        ax.set_title(problem, fontsize=10)
+        ax.set_xlabel(UNITS.get(metric, metric))
+    marks = [Line2D([], [], color="0.2", marker="o", linewidth=2, label="ours: mean over runs, 95 %")]
+    if any(published.values()):
+        marks.append(Line2D([], [], color="0.35", marker="D", markerfacecolor="none", linestyle="", label=label))
+    if data:
+        marks.append(Line2D([], [], color="0.4", linestyle="--", label="the data's mean"))
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False, fontsize=9)
+    return _save(figure, path)

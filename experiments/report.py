@@ -268,39 +268,33 @@ def _csv(frame: DataFrame, path: Path) -> Path:
     return results.write_text(path, frame.to_csv(index=False))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Some three digits: whole numbers from 1000 on, powers of ten beyond a million."""
     if not np.isfinite(value):
         return "-"
     size = abs(value)
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2e}"
-    return (
-        f"{value:.0f}"
-        if size >= 1000
-        else f"{value:.1f}"
-        if size >= 10
-        else f"{value:.2f}"
-        if size >= 1
-        else f"{value:.3f}"
-    )
+    digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:.{digits}f}"
 
 
 def _interval(row: Any, name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return "-" if not np.isfinite(low) else f"[{_number(low)}, {_number(high)}]"
+    return "-" if not np.isfinite(low) else f"[{number(low)}, {number(high)}]"
 
 
-def _cell(row: Any) -> dict[str, str]:
+def cell(row: Any) -> dict[str, str]:
+    """A row of the table as it is shown: algorithm, runs, mean and IQM with their intervals, min, max."""
     shown = {
         "algorithm": str(row["algorithm"]),
         "runs": f"{row['used']}" if not row.get("diverged") else f"{row['used']} of {row['runs']}",
     }
     for name in ("mean", "iqm"):
         title = name.replace("iqm", "IQM")
-        shown |= {title: _number(row[name]), f"{title} 95 %": _interval(row, name)}
+        shown |= {title: number(row[name]), f"{title} 95 %": _interval(row, name)}
     if "min" in row:
-        shown |= {name: _number(row[name]) for name in ("min", "max")}
+        shown |= {name: number(row[name]) for name in ("min", "max")}
     return shown
 
 
@@ -336,7 +330,7 @@ def _console(
     title: str, table: DataFrame, pooled: DataFrame, improvement: DataFrame, common: int, notes: Sequence[str]
 ) -> str:
     lines = textwrap.wrap(title, WIDTH)
-    heading, *rows = _aligned([_cell(row) for row in table.to_dict("records")])
+    heading, *rows = _aligned([cell(row) for row in table.to_dict("records")])
     for problem in dict.fromkeys(table["problem"]):
         here = table["problem"] == problem
         steps = ", ".join(dict.fromkeys(s for s in table.loc[here, "steps"] if s))
@@ -345,7 +339,7 @@ def _console(
         lines += [row for row, shown in zip(rows, here, strict=True) if shown]
     if len(pooled):
         lines += ["", f"pooled over {common} problems (mean of their means; IQM of all runs)"]
-        lines += _aligned([_cell(row) for row in pooled.to_dict("records")])
+        lines += _aligned([cell(row) for row in pooled.to_dict("records")])
     if len(improvement):
         lines += ["", f"probability of improvement, averaged over {common} problem{'s' * (common > 1)}"]
         pairs = [_pair(row) for row in improvement.to_dict("records")]
@@ -358,7 +352,9 @@ def _console(
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
+def markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Lines of a Markdown table; the keys of the first row are its heading."""
+
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -378,15 +374,15 @@ def _markdown(
 ) -> str:
     rows = [
         {"problem": row["problem"]}
-        | _cell(row)
-        | {"std": _number(row["std"]), "diverged": str(row["diverged"]), "steps": row["steps"] or "-"}
+        | cell(row)
+        | {"std": number(row["std"]), "diverged": str(row["diverged"]), "steps": row["steps"] or "-"}
         | {"scored by": row["scored_by"]}
         for row in table.to_dict("records")
     ]
-    lines = [title + ".", "", *_markdown_table(rows)]
+    lines = [title + ".", "", *markdown_table(rows)]
     if len(pooled):
         lines += ["", f"Pooled over {common} problems (mean of their means; IQM of all runs):", ""]
-        lines += _markdown_table([_cell(row) for row in pooled.to_dict("records")])
+        lines += markdown_table([cell(row) for row in pooled.to_dict("records")])
     if len(improvement):
         lines += ["", f"Probability of improvement, averaged over {common} problem{'s' * (common > 1)}:", ""]
         lines += [f"- {_pair(row)}" for row in improvement.to_dict("records")]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from envs.datasets import Dataset
     from offline_rl import OfflineLearner
 
-__all__ = ["SESSION", "alone", "check_same", "describe"]
+__all__ = ["SESSION", "alone", "check_same", "describe", "machine"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
@@ -65,6 +65,7 @@ def describe(
         "data_rows": len(transitions),
         "data_checksum": transitions.checksum(),
         "versions": _versions(),
+        "machine": machine(),
         "git_commit": _commit(),
         "command": ["orbs", *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -121,6 +122,15 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def machine() -> str:
+    """The processor and how many of its cores there are to use."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        found = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        name = found[0] if found else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def _commit() -> str | None:
     """The checkout's commit, with a + where files differ from it; None outside a checkout."""
     here = Path(__file__).parent
@@ -136,4 +146,6 @@ def _commit() -> str | None:
 
 
 # What may differ between the sessions that a run is resumed in.
-SESSION = ("command", "versions", "git_commit", "started", "steps", "device", "threads", "matmul", "simulator")
+SESSION = (
+    "command", "versions", "machine", "git_commit", "started", "steps", "device", "threads", "matmul", "simulator",
+)  # fmt: skip

@@ -10,25 +10,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import multiprocessing
-import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from experiments import results
+from experiments import pool, results
 from experiments.options import Train, overrides
 from experiments.presets import preset
 from experiments.run_folder import SESSION, alone, check_same, describe
-from orbs import Rows, load_tensors, reject, write_atomically
+from offline_rl.config import CONFIGS
+from orbs import Rows, checked_fields, load_tensors, reject, write_atomically
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
     from experiments.loggers import Logger
     from offline_rl import OfflineLearner
 
-__all__ = ["train"]
+__all__ = ["Unit", "load_and_train", "load_dataset", "plan", "train", "train_unit"]
 
 
 def train(options: Train) -> list[Path]:
@@ -45,6 +41,58 @@ def train(options: Train) -> list[Path]:
     Raises:
         ValueError: bad options, before anything is written; a folder that is in use without --resume.
     """
+    _check(options)
+    dataset = load_dataset(options)
+    print(dataset.summary())
+    if dataset.env_id is None:
+        print(f"Trains, but cannot be scored: {dataset.env_note}.")
+    elif dataset.env_note is not None:
+        print(f"Scored in {dataset.env_note}.")
+    units = plan(options, dataset.name)
+    for unit in units:
+        print(f"{unit.algorithm}: {unit.note}")
+    if options.jobs == 1 or len(units) == 1:
+        transitions = dataset.view()
+        for unit in units:
+            train_unit(unit, dataset, transitions)
+    else:
+        pool.each(load_and_train, units, options.jobs)
+    return [unit.folder for unit in units]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """(algorithm, dataset, block of runs), restartable from its folder; `note` says where its values come from."""
+
+    options: Train
+    algorithm: str
+    hyperparameters: dict[str, Any]
+    folder: Path
+    note: str
+
+
+def plan(options: Train, dataset: str) -> list[Unit]:
+    """The units of `options` on the dataset of that name; writes nothing.
+
+    Raises:
+        ValueError: bad options or hyperparameters; a folder that is in use without --resume.
+    """
+    names = _check(options)
+    values = overrides(options.set, names)
+    units = []
+    for name in names:
+        found = preset(name, dataset)
+        hyperparameters = {**found.values, **values[name]}
+        CONFIGS[name](**checked_fields(CONFIGS[name], hyperparameters, name))
+        note = f"preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {values[name]}"
+        units.append(Unit(options, name, hyperparameters, _folder(options, dataset, name), note))
+    for unit in units:
+        _check_folder(unit)
+    return units
+
+
+def _check(options: Train) -> list[str]:
+    """The algorithms' names; ValueError for options that make no sense."""
     from offline_rl import algorithm
 
     for field in ("runs", "steps", "eval_every", "eval_episodes", "log_every", "jobs", "threads"):
@@ -55,47 +103,10 @@ def train(options: Train) -> list[Path]:
     names = [algorithm(name).name for name in options.algos]
     if not names or len(set(names)) < len(names):
         reject("--algos", "one or more different algorithms", " ".join(options.algos), "name each once")
-    values = overrides(options.set, names)
-    dataset = _load(options)
-    print(dataset.summary())
-    if dataset.env_id is None:
-        print(f"Trains, but cannot be scored: {dataset.env_note}.")
-    elif dataset.env_note is not None:
-        print(f"Scored in {dataset.env_note}.")
-    units = []
-    for name in names:
-        found = preset(name, dataset.name)
-        hyperparameters = {**found.values, **values[name]}
-        algorithm(name).config_class(**_checked(name, hyperparameters))
-        print(f"{name}: preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {values[name]}")
-        units.append(_Unit(options, name, hyperparameters, _folder(options, dataset.name, name)))
-    for unit in units:
-        _check_folder(unit)
-    if options.jobs == 1 or len(units) == 1:
-        transitions = dataset.view()
-        for unit in units:
-            _train_unit(unit, dataset, transitions)
-    else:
-        _side_by_side(units, options.jobs)
-    return [unit.folder for unit in units]
+    return names
 
 
-@dataclasses.dataclass(frozen=True)
-class _Unit:
-    options: Train
-    algorithm: str
-    hyperparameters: dict[str, Any]
-    folder: Path
-
-
-def _checked(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    from offline_rl.config import CONFIGS
-    from orbs import checked_fields
-
-    return checked_fields(CONFIGS[name], values, name)
-
-
-def _load(options: Train) -> Dataset:
+def load_dataset(options: Train) -> Dataset:
     """The dataset, without its environment where that needs an extra that is missing, unless it was asked for."""
     from envs.datasets import load
     from envs.make import missing_extra
@@ -120,7 +131,7 @@ def _folder(options: Train, dataset: str, algorithm: str) -> Path:
     return options.out / dataset.removeprefix("local/").replace("/", "-") / f"{algorithm}{block}"
 
 
-def _check_folder(unit: _Unit) -> None:
+def _check_folder(unit: Unit) -> None:
     config, checkpoint = unit.folder / "config.json", unit.folder / "checkpoint.safetensors"
     if not unit.options.resume and (config.exists() or checkpoint.exists()):
         reject("--out", "a folder without this run", unit.folder, "go on with --resume, or name another --out")
@@ -129,59 +140,12 @@ def _check_folder(unit: _Unit) -> None:
         reject("--resume", "config.json beside the checkpoint", given, "restore it, or name another --out")
 
 
-def _side_by_side(units: list[_Unit], jobs: int) -> None:
-    """Train the units in processes of their own, at most `jobs` at a time."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    with ProcessPoolExecutor(min(jobs, len(units)), context, _start_process, (stop,)) as pool:
-        futures = [pool.submit(_in_process, unit, place) for place, unit in enumerate(units)]
-        try:
-            for future in futures:
-                future.result()
-        except KeyboardInterrupt:
-            stop.set()
-            raise
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "jobs: expected training processes that end by themselves, one was killed (out of memory?). Fix: go on "
-                "with --resume and fewer --jobs."
-            ) from error
+def load_and_train(unit: Unit, place: int = 0) -> None:
+    dataset = load_dataset(unit.options)
+    train_unit(unit, dataset, dataset.view(), place)
 
 
-# Set in a training process: whether the user has stopped the command.
-_stop: Any = None
-
-
-def _start_process(stop: Any) -> None:
-    """End with the parent, even if that is killed: an orphan would write into the folder beside a resumed run."""
-    global _stop
-    _stop = stop
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _in_process(unit: _Unit, place: int) -> None:
-    if _stop.is_set():  # the pool hands out one unit more than it has processes, also after Ctrl-C
-        return
-    try:
-        _load_and_train(unit, place)
-    except KeyboardInterrupt:
-        _stop.set()
-        raise
-
-
-def _load_and_train(unit: _Unit, place: int) -> None:
-    dataset = _load(unit.options)
-    _train_unit(unit, dataset, dataset.view(), place)
-
-
-def _train_unit(unit: _Unit, dataset: Dataset, transitions: Rows, place: int = 0) -> None:
+def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) -> None:
     import torch
 
     from experiments.cpu import choose_matmul, cpu_settings
@@ -265,7 +229,7 @@ def _train_unit(unit: _Unit, dataset: Dataset, transitions: Rows, place: int = 0
 class _Session:
     """One unit while it trains."""
 
-    unit: _Unit
+    unit: Unit
     config: dict[str, Any]
     learner: OfflineLearner
     table: results.Table
@@ -291,7 +255,7 @@ class _Session:
         )
         with bar:
             for stop in self._stops():
-                if _stop is not None and _stop.is_set():
+                if pool.stopped():
                     raise KeyboardInterrupt
                 before, began = learner.steps, time.perf_counter()
                 while learner.steps < stop:

@@ -59,6 +59,15 @@ def names() -> list[str]:
     return sorted(local.ENTRIES)
 
 
+def canonical_name(name_or_path: str | Path) -> str:
+    """The name that `load` gives the dataset; loads, makes and downloads nothing.
+
+    Raises:
+        ValueError: no dataset is known by that name.
+    """
+    return _resolve(name_or_path, False).name
+
+
 def load(
     name_or_path: str | Path,
     *,

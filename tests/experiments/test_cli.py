@@ -17,7 +17,7 @@ from offline_rl.config import CONFIGS
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 COMMANDS = {"demo": options.Demo, "train": options.Train, "evaluate": options.Evaluate, "report": options.Report,
-            "list": options.List}  # fmt: skip
+            "list": options.List, "bench": options.Bench, "published": options.Published}  # fmt: skip
 
 
 def orbs(*words, **more):
@@ -33,7 +33,8 @@ def test_help_is_complete(name):
     done = orbs(name, "--help")
     assert done.returncode == 0
     for field in dataclasses.fields(COMMANDS[name]):
-        shown = field.name.upper() if field.name in ("folder", "folders") else "--" + field.name.replace("_", "-")
+        placed = field.name in ("folder", "folders", "algorithm", "dataset", "name") and name not in ("train",)
+        shown = field.name.upper() if placed else "--" + field.name.replace("_", "-")
         assert shown in done.stdout
     source = Path(options.__file__).read_text()
     body = source.split(f"class {COMMANDS[name].__name__}:")[1].split("@dataclass")[0].split("Command =")[0]

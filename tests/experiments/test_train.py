@@ -2,13 +2,7 @@
 
 import dataclasses
 import json
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,43 +10,9 @@ import torch
 
 from envs.make import env_facts
 from experiments import results
-from experiments.options import Train, overrides
+from experiments.options import overrides
 from experiments.train import train
-from orbs import load_tensors
-
-DATASET = "local/pendulum-medium-replay-v0"
-SMALL = ("bc.hidden=16,16", "td3bc.hidden=16,16", "prdc.hidden=16,16", "prdc.batch_size=32", "td3bc.batch_size=32")
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch):
-    """One neighbour cache for the whole test session, not the user's."""
-    monkeypatch.setenv("ORBS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def options(out, **changes):
-    chosen = list(changes.get("algos", ("td3bc",)))
-    fields = dict(
-        dataset=DATASET, algos=("td3bc",), runs=2, steps=60, eval_every=30, eval_episodes=1, log_every=10,
-        out=out, set=tuple(text for text in SMALL if text.partition(".")[0] in chosen),
-    )  # fmt: skip
-    return Train(**{**fields, **changes})
-
-
-def comparable(folder):
-    """Everything in the folder that must not depend on interruptions: the metrics but for clocks, the checkpoint."""
-    frame = results.read_table(folder / "metrics.parquet")
-    frame = frame[~frame["metric"].str.startswith("time/")]
-    return frame.reset_index(drop=True), load_tensors(folder / "checkpoint.safetensors")
-
-
-def assert_same(one, other):
-    (frame, (tensors, meta)), (frame2, (tensors2, meta2)) = comparable(one), comparable(other)
-    assert frame.equals(frame2)
-    assert meta == meta2
-    assert tensors.keys() == tensors2.keys()
-    assert all(torch.equal(tensors[name], tensors2[name]) for name in tensors)
+from tests.experiments.training import DATASET, assert_same, options
 
 
 def test_run_folder_holds_what_the_design_says(tmp_path):
@@ -161,107 +121,6 @@ def test_resume_with_rows_past_the_checkpoint_drops_them(tmp_path):
     assert_same(straight, folder)
 
 
-def command(out, steps, *more):
-    return [
-        sys.executable, "-m", "experiments.cli", "train", "--dataset", DATASET, "--algos", "prdc", "--runs", "2",
-        "--steps", str(steps), "--eval-every", "40", "--eval-episodes", "1", "--log-every", "10",
-        "--checkpoint-seconds", "0", "--out", str(out), "--set", "prdc.hidden=16,16", "prdc.batch_size=32", *more,
-    ]  # fmt: skip
-
-
-def killed_then_resumed(tmp_path, kills, steps, seed):
-    """Kill a real training process at `kills` random moments, resume each time; returns the two folders."""
-    rng = random.Random(seed)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    where = dict(cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    subprocess.run(command(tmp_path / "a", steps), check=True, **where)
-    folder = tmp_path / "b" / "pendulum-medium-replay-v0" / "prdc"
-    seen = []
-    for _ in range(kills):
-        process = subprocess.Popen(command(tmp_path / "b", steps, "--resume"), **where)
-        checkpoint = folder / "checkpoint.safetensors"
-        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0.0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        seen.append(load_tensors(checkpoint)[1]["steps"])
-    assert seen[0] < steps, "the process was done before it was killed: give it more steps"
-    subprocess.run(command(tmp_path / "b", steps, "--resume"), check=True, **where)
-    return tmp_path / "a" / "pendulum-medium-replay-v0" / "prdc", folder, seen
-
-
-def test_kill_and_resume_gives_the_same_bits(tmp_path):
-    straight, resumed, _ = killed_then_resumed(tmp_path, kills=1, steps=400, seed=0)
-    assert_same(straight, resumed)
-
-
-@pytest.mark.proof
-def test_many_kills_and_resumes_give_the_same_bits(tmp_path):
-    straight, resumed, seen = killed_then_resumed(tmp_path, kills=6, steps=4000, seed=1)
-    assert len(set(seen)) > 1
-    assert_same(straight, resumed)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read from /proc")
-def test_processes_side_by_side_end_with_a_killed_parent(tmp_path):
-    """An orphan would go on writing into the folder that the resumed run writes to."""
-    words = [sys.executable, "-m", "experiments.cli", "train", "--dataset", DATASET, "--algos", "bc", "td3bc",
-             "--runs", "1", "--steps", "1000000", "--jobs", "2", "--log-every", "10", "--eval-episodes", "1",
-             "--checkpoint-seconds", "0", "--out", str(tmp_path), "--set", *SMALL[:2]]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(tmp_path.rglob("checkpoint.safetensors"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        tasks = Path(f"/proc/{process.pid}/task").iterdir()
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    finally:
-        process.kill()
-        process.wait()
-    assert len(children) >= 2
-
-    def alive(child):
-        status = Path(f"/proc/{child}/status")
-        return status.exists() and "State:\tZ" not in status.read_text()
-
-    deadline = time.monotonic() + 20
-    while any(map(alive, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, children))
-
-
-def test_no_further_unit_starts_after_ctrl_c(tmp_path, monkeypatch):
-    """The pool hands a process one unit more than it was told to cancel."""
-    import threading
-
-    from experiments import train as module
-
-    def interrupted(unit, place):
-        started.append(unit)
-        raise KeyboardInterrupt
-
-    started = []
-    monkeypatch.setattr(module, "_stop", threading.Event())
-    monkeypatch.setattr(module, "_load_and_train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        module._in_process("first", 0)
-    module._in_process("second", 0)
-    assert started == ["first"]
-    with pytest.raises(KeyboardInterrupt):  # one that trains already, where the parent alone was told
-        train(options(tmp_path, algos=("bc",)))
-    assert results.read_config(tmp_path / "pendulum-medium-replay-v0" / "bc")["status"] == "stopped"
-
-
-def test_jobs_side_by_side_give_the_same_numbers(tmp_path):
-    alone = train(options(tmp_path / "a", algos=("bc", "td3bc")))
-    together = train(options(tmp_path / "b", algos=("bc", "td3bc"), jobs=2))
-    for one, other in zip(alone, together, strict=True):
-        assert_same(one, other)
-
-
 def test_diverged_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     from offline_rl import TD3BC
 
@@ -340,17 +199,6 @@ def test_resume_keeps_what_it_went_on_from(tmp_path, capsys):
         "config.json",
         "metrics.parquet",
     ]
-
-
-def test_second_process_in_the_folder_is_refused(tmp_path):
-    fcntl = pytest.importorskip("fcntl", reason="no folder locks on Windows")
-    (folder,) = train(options(tmp_path, algos=("bc",), steps=30))
-    handle = os.open(folder, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(ValueError, match="another process training in"):
-        train(options(tmp_path, algos=("bc",), resume=True))
-    os.close(handle)
-    train(options(tmp_path, algos=("bc",), resume=True))
 
 
 def test_checkpoint_without_its_configuration_is_not_overwritten(tmp_path):

@@ -1,0 +1,180 @@
+"""`orbs bench`: every unit of a benchmark, trained in turn or side by side, then its table and plots.
+
+A unit is (algorithm, dataset, block of runs) in a folder of its own, as `orbs train` makes it. A unit that fails is
+reported and does not stop the others; whatever is stopped goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments import benchmark_file, pool, results
+from experiments.benchmark_file import OfflineBenchmark
+from experiments.options import Bench, Train
+from experiments.train import Unit, load_and_train, load_dataset, plan, train_unit
+from orbs import reject
+
+__all__ = ["bench", "units"]
+
+
+def bench(options: Bench) -> int:
+    """Run the command; the exit status is 1 where a unit failed.
+
+    Raises:
+        ValueError: a bad file or bad options, before anything is written.
+    """
+    if options.list:
+        print(_listed())
+        return 0
+    if options.name is None:
+        reject("NAME", "a benchmark", "none", f"e.g. orbs bench {next(iter(benchmark_file.shipped()))}, or --list")
+    spec = chosen(benchmark_file.read(benchmark_file.find(options.name)), options)
+    folder = options.out / spec.name
+    failed: dict[Path, str] = {}
+    if not options.report_only:
+        todo = units(spec, options)
+        print(
+            f"{spec.title}: {len(spec.algorithms)} algorithms, {len(spec.datasets)} datasets, {spec.runs} runs of "
+            f"{spec.steps} updates, in {len(todo)} units. Writes to {folder}.",
+            flush=True,
+        )
+        for target in targets(spec.steps, options.every):
+            # The last target takes every unit, so that a folder with other settings is found even if it is complete.
+            due = [unit for unit in todo if _reached(unit.folder) < target or target == spec.steps]
+            alive = [_until(unit, target) for unit in due if unit.folder not in failed]
+            if not alive:
+                continue
+            if options.jobs == 1:
+                failed |= _in_turn(alive)
+            else:
+                errors = pool.each(load_and_train, alive, options.jobs, keep_going=True)
+                failed |= {unit.folder: str(e) for unit, e in zip(alive, errors, strict=True) if e is not None}
+    from experiments.bench_report import write
+
+    if any(folder.rglob("metrics.parquet")):
+        made = write(spec, folder, folder / "report")
+        print(f"\n{made.text}\n")
+        for name, path in made.paths.items():
+            print(f"  {name:12s} {path}")
+    elif options.report_only:
+        reject("--out", f"a benchmark's folder {folder}", "none with results", "run it first, or name its --out")
+    for where, why in failed.items():
+        print(f"orbs: failed: {where}: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def chosen(spec: OfflineBenchmark, options: Bench) -> OfflineBenchmark:
+    """The benchmark as the command line restricts and changes it.
+
+    Raises:
+        ValueError: an algorithm or dataset that it does not have, or a number below 1.
+    """
+    for field in ("runs", "steps", "eval_every", "eval_episodes", "every", "block", "jobs", "threads"):
+        value = getattr(options, field)
+        if value is not None and value < 1:
+            reject(f"--{field.replace('_', '-')}", "at least 1", value, "give a positive number")
+    eval_every = options.eval_every or spec.eval_every
+    if options.every is not None and options.every % eval_every:
+        # Every stop is an evaluation, so others would add rows that an uninterrupted run has not.
+        reject("--every", f"a multiple of eval_every, {eval_every}", options.every, "round it")
+    changes: dict[str, object] = {"set": spec.set + options.set}
+    for field in ("algos", "datasets"):
+        name = "algorithms" if field == "algos" else field
+        known, wanted = getattr(spec, name), getattr(options, field)
+        for one in wanted:
+            if one not in known:
+                reject(f"--{field}", f"some of {', '.join(known)}", f"'{one}'", "name those of the file")
+        if wanted:
+            changes[name] = tuple(one for one in known if one in wanted)
+    for field in ("runs", "steps", "eval_every", "eval_episodes", "seed"):
+        if getattr(options, field) is not None:
+            changes[field] = getattr(options, field)
+    return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+
+
+def units(spec: OfflineBenchmark, options: Bench) -> list[Unit]:
+    """Every unit, dataset by dataset; nothing is loaded or written.
+
+    Raises:
+        ValueError: an unknown algorithm, dataset or hyperparameter.
+    """
+    from envs.datasets.registry import canonical_name
+
+    size = options.block or spec.runs
+    found = []
+    for dataset in spec.datasets:
+        name = canonical_name(dataset)
+        for first in range(0, spec.runs, size):
+            found += plan(
+                Train(
+                    dataset=dataset,
+                    algos=spec.algorithms,
+                    runs=min(size, spec.runs - first),
+                    first_run=first,
+                    steps=spec.steps,
+                    seed=spec.seed,
+                    device=options.device,
+                    out=options.out / spec.name,
+                    experiment=spec.name,
+                    eval_every=spec.eval_every,
+                    eval_episodes=spec.eval_episodes,
+                    log_every=spec.log_every,
+                    resume=True,
+                    set=_settings(spec),
+                    jobs=options.jobs,
+                    threads=options.threads,
+                    matmul=options.matmul,
+                ),
+                name,
+            )
+    return found
+
+
+def _settings(spec: OfflineBenchmark) -> tuple[str, ...]:
+    """Those that speak of algorithms which are trained; others of the file's are left out with --algos."""
+    return tuple(one for one in spec.set if one.partition(".")[0] in spec.algorithms)
+
+
+def targets(steps: int, every: int | None) -> Iterator[int]:
+    """Where all units stop in turn, the last at `steps`."""
+    yield from range(every or steps, steps, every or steps)
+    yield steps
+
+
+def _reached(folder: Path) -> int:
+    """Updates that the unit has surely done; -1 if none."""
+    config = results.read_config(folder) if (folder / "config.json").exists() else {}
+    steps = int(config.get("steps", 0))
+    return steps if config.get("status") in ("complete", "diverged") else steps - 1
+
+
+def _until(unit: Unit, target: int) -> Unit:
+    return dataclasses.replace(unit, options=dataclasses.replace(unit.options, steps=target))
+
+
+def _in_turn(todo: list[Unit]) -> dict[Path, str]:
+    """Train one after the other; neighbours share a loaded dataset. {folder: error} of those that failed."""
+    failed = {}
+    loaded, dataset, view = "", None, None
+    for unit in todo:
+        try:
+            if unit.options.dataset != loaded or dataset is None or view is None:
+                dataset = load_dataset(unit.options)
+                loaded, view = unit.options.dataset, dataset.view()
+            train_unit(unit, dataset, view)
+        except Exception as error:
+            failed[unit.folder] = f"{type(error).__name__}: {error}"
+            print(f"orbs: failed: {unit.folder}: {error}", file=sys.stderr, flush=True)
+    return failed
+
+
+def _listed() -> str:
+    lines = []
+    for name, path in benchmark_file.shipped().items():
+        spec = benchmark_file.read(path)
+        size = f"{len(spec.algorithms)} algorithms x {len(spec.datasets)} datasets x {spec.runs} runs"
+        lines += [f"{name}: {spec.title} ({size}, {spec.steps} updates)", f"    {path}"]
+    return "\n".join(lines)

@@ -1,0 +1,264 @@
+"""`orbs bench`: restart, balance, failures, the file's errors, published numbers beside ours."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from experiments import bench, bench_report, results
+from experiments.bench import chosen, targets, units
+from experiments.benchmark_file import OfflineBenchmark, Published, find, read, shipped
+from experiments.options import Bench
+from experiments.presets import preset
+from offline_rl import BC, TD3BC
+from tests.experiments.training import assert_same
+
+DATASET = "local/pendulum-medium-replay-v0"
+FILE = f"""
+kind = "offline"
+title = "A small one"
+algorithms = ["bc", "td3bc"]
+datasets = ["{DATASET}"]
+runs = 2
+steps = 40
+eval_every = 20
+eval_episodes = 1
+log_every = 10
+set = ["bc.hidden=16,16", "td3bc.hidden=16,16", "td3bc.batch_size=32"]
+smoke_below = 100
+
+[published]
+label = "elsewhere"
+note = "Other data."
+
+[published.datasets]
+"{DATASET}" = "hopper-medium-v2"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(FILE)
+    return path
+
+
+def run(file, out, **changes):
+    return bench.bench(Bench(name=str(file), out=out, **changes))
+
+
+def folders(out):
+    return [out / "small" / "pendulum-medium-replay-v0" / name for name in ("bc", "td3bc")]
+
+
+def test_table_figures_and_raw_table_are_written(file, tmp_path, capsys):
+    assert run(file, tmp_path / "out") == 0
+    report = tmp_path / "out" / "small" / "report"
+    for name in ("benchmark.md", "report.md", "raw.csv", "runs.csv", "table.csv", "curves.png", "scores.png"):
+        assert (report / name).stat().st_size > 100, name
+    shown = capsys.readouterr().out
+    assert "2 algorithms, 1 datasets, 2 runs of 40 updates, in 2 units" in shown
+    assert "Smoke comparison: 40 updates, fewer than the 100" in shown
+    raw = pd.read_csv(report / "raw.csv")
+    assert set(raw["metric"]) == {"eval/score", "eval/return", "eval/length", "time/updates_per_second"}
+    scores = raw[raw["metric"] == "eval/score"]
+    assert len(scores) == 2 * 2 * 2  # algorithms, runs, evaluations
+    assert set(scores["step"]) == {20, 40}
+    assert set(scores["simulator"]) == {scores["simulator"].iloc[0]} != {""}
+    text = (report / "benchmark.md").read_text()
+    assert "hopper-medium-v2: 60.37 ± 3.49 [" in text  # TD3+BC, CORL's last scores
+    assert "70.44" not in text  # its best scores are no match for our last ones
+    assert "Other data." in text
+    assert "| elsewhere |" in text
+    for said in ("Machine: ", "Versions: orbs ", "Command: `orbs", "1 episodes a run every 20 updates"):
+        assert said in text
+
+
+def test_restart_goes_on_and_equals_a_straight_run(file, tmp_path, capsys):
+    run(file, tmp_path / "straight")
+    run(file, tmp_path / "resumed", steps=20, algos=("td3bc",))
+    run(file, tmp_path / "resumed")
+    for one, other in zip(folders(tmp_path / "straight"), folders(tmp_path / "resumed"), strict=True):
+        assert_same(one, other)
+    capsys.readouterr()
+    run(file, tmp_path / "resumed")
+    assert capsys.readouterr().out.count("is complete at 40 updates: nothing to do") == 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_in_turn_is_balanced_and_changes_no_bit(file, tmp_path, jobs, capfd):
+    run(file, tmp_path / "straight")
+    capfd.readouterr()
+    assert run(file, tmp_path / "turns", every=20, jobs=jobs) == 0
+    order = [line.split(",")[0] for line in capfd.readouterr().err.splitlines() if ": update " in line]
+    assert sorted(order[:2]) == ["bc: update 20", "td3bc: update 20"]
+    assert sorted(order[2:]) == ["bc: update 40", "td3bc: update 40"]
+    for one, other in zip(folders(tmp_path / "straight"), folders(tmp_path / "turns"), strict=True):
+        assert_same(one, other)
+    capfd.readouterr()
+    assert run(file, tmp_path / "turns", every=20, steps=60, jobs=jobs) == 0  # units beyond the first targets
+    assert [line.count("update 60") for line in capfd.readouterr().err.splitlines() if ": update " in line] == [1, 1]
+
+
+def test_blocks_of_runs_are_folders_of_their_own_and_one_table(file, tmp_path):
+    assert run(file, tmp_path / "out", runs=3, block=2, algos=("bc",)) == 0
+    found = results.find_folders(tmp_path / "out")
+    assert [folder.name for folder in found] == ["bc", "bc-from-run-2"]
+    table = pd.read_csv(tmp_path / "out" / "small" / "report" / "table.csv")
+    assert table["runs"].tolist() == [3]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failing_unit_is_reported_and_the_others_go_on(file, tmp_path, jobs, capfd):
+    out = tmp_path / "out"
+    run(file, out, algos=("bc",), steps=20)
+    (folders(out)[0] / "checkpoint.safetensors").write_bytes(b"damaged")
+    capfd.readouterr()
+    assert run(file, out, jobs=jobs) == 1
+    assert f"orbs: failed: {folders(out)[0]}: " in capfd.readouterr().err
+    assert results.read_config(folders(out)[1])["status"] == "complete"
+    assert (out / "small" / "report" / "benchmark.md").exists()
+
+
+def test_other_settings_are_refused_even_where_all_is_complete(file, tmp_path, capfd):
+    run(file, tmp_path / "out")
+    capfd.readouterr()
+    assert run(file, tmp_path / "out", set=("bc.learning_rate=0.01",)) == 1
+    assert "hyperparameters.learning_rate: 0.001 there, 0.01 here" in capfd.readouterr().err
+
+
+def test_report_only_trains_nothing(file, tmp_path):
+    with pytest.raises(ValueError, match="run it first"):
+        run(file, tmp_path / "out", report_only=True)
+    run(file, tmp_path / "out", steps=20)
+    before = results.read_config(folders(tmp_path / "out")[0])
+    (tmp_path / "out" / "small" / "report" / "benchmark.md").unlink()
+    assert run(file, tmp_path / "out", report_only=True) == 0
+    assert results.read_config(folders(tmp_path / "out")[0]) == before
+    text = (tmp_path / "out" / "small" / "report" / "benchmark.md").read_text()
+    assert "Smoke comparison: 20 updates of 40 planned" in text
+
+
+def test_hyperparameters_are_the_preset_then_the_file_then_the_command_line(file, tmp_path):
+    spec = chosen(read(file), Bench(set=("td3bc.batch_size=64",)))
+    bc, td3bc = units(spec, Bench(out=tmp_path))
+    assert bc.hyperparameters["hidden"] == (16, 16)
+    assert td3bc.hyperparameters["batch_size"] == 64
+    assert td3bc.hyperparameters["alpha"] == preset("td3bc", DATASET).values["alpha"]
+    assert units(chosen(read(file), Bench(algos=("bc",))), Bench())[0].algorithm == BC.name != TD3BC.name
+    assert not list(tmp_path.glob("small"))
+
+
+def test_targets_end_at_the_steps():
+    assert list(targets(50, None)) == [50]
+    assert list(targets(50, 20)) == [20, 40, 50]
+    assert list(targets(40, 20)) == [20, 40]
+    assert list(targets(10, 20)) == [10]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_benchmarks_are_whole(name, tmp_path):
+    """Every name in them is known, every hyperparameter valid; nothing is made or loaded for that."""
+    spec = read(find(name))
+    assert spec.name == name
+    found = units(spec, Bench(out=tmp_path))
+    assert len(found) == len(spec.algorithms) * len(spec.datasets)
+    assert not list(tmp_path.iterdir())
+
+
+def test_local_mujoco_is_the_comparison_that_was_promised():
+    spec = read(find("local-mujoco"))
+    assert set(spec.algorithms) == {"bc", "td3bc", "iql", "rebrac", "prdc", "a2pr", "odice"}
+    tasks = [f"{task}-{kind}" for task in ("hopper", "halfcheetah", "walker2d") for kind in ("medium", "medium-replay")]
+    assert set(spec.datasets) == {f"local/{task}-v0" for task in tasks}
+    assert spec.runs >= 3
+    assert spec.smoke_below == 200_000
+    assert spec.published is not None
+    for unit in units(spec, Bench()):  # a preset of its own for each, not the rule for whatever is left
+        if unit.algorithm in ("a2pr", "rebrac"):
+            name = unit.options.dataset.removeprefix("local/")
+            assert preset(unit.algorithm, name).pattern == name.replace("-v0", "-v?")
+
+
+def test_list_shows_names_and_files(capsys):
+    assert bench.bench(Bench(list=True)) == 0
+    shown = capsys.readouterr().out
+    assert "local-mujoco: " in shown
+    assert str(find("local-mujoco")) in shown
+
+
+def test_heading_tells_a_smoke_comparison_from_another():
+    spec = OfflineBenchmark("x", "X", ("bc",), ("d",), steps=300, smoke_below=200)
+    for steps, expected in ((["199"], "Smoke"), (["200..300", "300"], "Comparison"), (["150..300"], "Smoke")):
+        assert bench_report._heading(spec, pd.DataFrame({"steps": steps})).startswith(expected), steps
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('kind = "offline"', 'kind = "ofline"', r'kind: expected "offline"'),
+        ("runs = 2", "run = 2", r"did you mean 'runs'"),
+        ("runs = 2", "runs = 0", r"runs: expected a whole number from 1 on, got 0"),
+        ("runs = 2", "runs = true", r"runs: expected a whole number"),
+        ("steps = 40", 'steps = "many"', r"steps: expected a whole number from 1 on, got 'many'"),
+        ('algorithms = ["bc", "td3bc"]', 'algorithms = "bc"', r"algorithms: expected a list of words"),
+        ('algorithms = ["bc", "td3bc"]', 'algorithms = ["bc", "bc"]', r"algorithms: expected one or more different"),
+        ('algorithms = ["bc", "td3bc"]', "", r"algorithms: expected this field"),
+        ('label = "elsewhere"', "label = 3", r"published.label: expected a text"),
+        ('label = "elsewhere"', 'lable = "x"', r"did you mean 'label'"),
+        (f'"{DATASET}" = "hopper-medium-v2"', '"other" = "hopper-medium-v2"', r"datasets of this benchmark, got other"),
+        ("kind =", "kind = = ", r"small.toml: expected a TOML file"),
+    ],
+)
+def test_bad_files_are_one_clear_error(file, old, new, message):
+    assert old in FILE
+    file.write_text(FILE.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        read(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "local-mujocco"}, "did you mean 'local-mujoco'"),
+        ({"name": "nowhere.toml"}, "not there"),
+        ({"name": None}, "NAME: expected a benchmark, got none"),
+        ({"algos": ("prdc",)}, "--algos: expected some of bc, td3bc, got 'prdc'"),
+        ({"datasets": ("hopper",)}, "--datasets: expected some of"),
+        ({"steps": 0}, "--steps: expected at least 1"),
+        ({"block": 0}, "--block: expected at least 1"),
+        ({"every": 30}, "--every: expected a multiple of eval_every, 20"),
+        ({"set": ("bc.hiden=3",)}, "did you mean 'hidden'"),
+    ],
+)
+def test_bad_options_are_one_clear_error_and_nothing_is_written(file, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        bench.bench(Bench(**{"name": str(file), "out": tmp_path / "out", **changes}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_names_in_the_file_are_found_before_anything_is_written(file, tmp_path):
+    for old, new, message in (
+        ('"bc", "td3bc"]', '"bc", "td3cb"]', "did you mean 'td3bc'"),
+        (f'datasets = ["{DATASET}"]', 'datasets = ["local/pendulum-medum-v0"]', "dataset: expected the name of"),
+    ):
+        file.write_text(FILE.replace(old, new).split("[published]")[0].replace('"td3bc.hidden=16,16", ', ""))
+        with pytest.raises(ValueError, match=message):
+            run(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_cell_says_where_its_published_numbers_come_from():
+    spec = OfflineBenchmark("x", "X", ("bc", "prdc"), (DATASET,), published=Published({DATASET: "hopper-medium-v2"}))
+    rows = pd.DataFrame({"problem": [DATASET, DATASET], "algorithm": ["bc", "prdc"]})
+    beside, sources = bench_report._published(spec, rows)
+    assert {number for cell in beside.values() for _, _, number in cell.numbers} == set(sources.values())
+    none, nothing = bench_report._published(dataclasses.replace(spec, published=None), rows)
+    assert (none, nothing) == ({}, {})
+
+
+def test_configuration_names_the_machine(file, tmp_path):
+    run(file, tmp_path / "out", algos=("bc",), steps=20)
+    config = json.loads((folders(tmp_path / "out")[0] / "config.json").read_text())
+    assert config["machine"].endswith(" cores")
