@@ -47,14 +47,15 @@ class _Beside:
 def write(spec: OfflineBenchmark, folder: Path, out: Path) -> Made:
     """Read every run folder below `folder`; write tables and figures into `out`.
 
-    Besides the files of `orbs report`: benchmark.md (ours and the published numbers, machine, versions, commands),
-    raw.csv (every evaluation of every run) and scores.png (both in one figure).
+    What was trained beyond the benchmark's `steps` is left out. Besides the files of `orbs report`: benchmark.md (ours
+    and the published numbers, machine, versions, commands), raw.csv (every evaluation of every run) and scores.png (both
+    in one figure).
 
     Raises:
         ValueError: nothing was evaluated yet.
     """
-    made = reports.report(folder, out)
-    table, _, data = results.read_results(folder)
+    made = reports.report(folder, out, until=spec.steps)
+    table, _, data = results.cut(results.read_results(folder), spec.steps)
     order = {name: place for place, name in enumerate(spec.algorithms)}
     rows = made.table.assign(place=made.table["algorithm"].map(order).fillna(len(order)))
     rows = rows.sort_values(["problem", "place"], kind="stable")

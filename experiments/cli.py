@@ -96,7 +96,8 @@ def _run(command: options.Command | data_options.Data | data_options.Collect) ->
     elif isinstance(command, options.Report):
         if not command.folders:
             raise ValueError("folders: expected at least one, got none. Fix: e.g. orbs report runs.")
-        _print_table(command.folders, command.out or command.folders[0] / "report", command.metric, command.checkpoint)
+        out = command.out or command.folders[0] / "report"
+        _print_table(command.folders, out, command.metric, command.checkpoint, until=command.until)
     elif isinstance(command, options.Bench):
         from experiments.bench import bench
 
@@ -119,7 +120,12 @@ def _run(command: options.Command | data_options.Data | data_options.Collect) ->
 
 
 def _print_table(
-    folders: Sequence[Path], out: Path, metric: str | None = None, checkpoint: Any = "final", quiet: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    metric: str | None = None,
+    checkpoint: Any = "final",
+    quiet: bool = False,
+    until: int | None = None,
 ) -> None:
     """Report on the folders; `quiet` forgives runs that had no environment."""
     from experiments import report, results
@@ -133,7 +139,7 @@ def _print_table(
                 "metrics.parquet."
             )
             return
-    made = report.report(folders, out, metric=metric, checkpoint=checkpoint)
+    made = report.report(folders, out, metric=metric, checkpoint=checkpoint, until=until)
     print(f"\n{made.text}\n")
     for name, path in made.paths.items():
         print(f"  {name:12s} {path}")

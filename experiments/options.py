@@ -98,6 +98,8 @@ class Report:
     """eval/score or eval/return; by default the score where all have one."""
     checkpoint: Literal["final", "last10", "best"] = "final"
     """Which number of a run counts: its last evaluation, the mean of its last ten, or its best."""
+    until: int | None = None
+    """Leave out whatever came after this step, to compare at equal steps what was trained for longer."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Bench:
     matmul: Literal["auto", "float32", "bf16"] = "auto"
     """CPU kernels for float32 products, as in `orbs train`."""
     report_only: bool = False
-    """Train nothing: write table and plots of what is there."""
+    """Train nothing: write table and plots of what is there, up to --steps."""
 
 
 @dataclass(frozen=True)

@@ -297,6 +297,26 @@ def read_results(folders: str | Path | Iterable[str | Path]) -> Results:
     return Results(joined, status.astype({"run": "int64", "steps": "Int64", "diverged_step": "Int64"}), data)
 
 
+def cut(found: Results, until: int) -> Results:
+    """As if training had gone on to step `until` at most: to compare at equal steps what was trained for longer.
+
+    Raises:
+        ValueError: nothing was recorded by then.
+    """
+    table, status = found.table, found.status.copy()
+    if until < 1 or not (table["step"] <= until).any():
+        first = "nothing at all" if table.empty else f"{until}, before the first row at step {table['step'].min()}"
+        raise ValueError(
+            f"until: expected a step with something recorded before it, got {first}. Fix: name a later one."
+        )
+    reached = table.groupby(IDENTITY)["step"].max()
+    done = status[IDENTITY].apply(tuple, axis=1).map(reached).fillna(-1) >= until
+    status.loc[done, "status"] = "complete"
+    status["steps"] = status["steps"].clip(upper=until)
+    status.loc[status["diverged_step"] > until, "diverged_step"] = None
+    return Results(table[table["step"] <= until].reset_index(drop=True), status, found.data)
+
+
 def _diverged(config: Mapping[str, Any], folder: Path) -> dict[int, int]:
     given = config.get("diverged") or {}
     try:

@@ -140,6 +140,19 @@ def test_report_only_trains_nothing(file, tmp_path):
     assert "Smoke comparison: 20 updates of 40 planned" in text
 
 
+def test_what_was_trained_for_longer_can_be_compared_at_fewer_steps(file, tmp_path, capsys):
+    run(file, tmp_path / "out", steps=20)
+    report = tmp_path / "out" / "small" / "report"
+    before = [pd.read_csv(report / f"{name}.csv") for name in ("table", "runs", "raw")]
+    run(file, tmp_path / "out", algos=("bc",))
+    capsys.readouterr()
+    assert run(file, tmp_path / "out", report_only=True, steps=20) == 0
+    after = [pd.read_csv(report / f"{name}.csv") for name in ("table", "runs", "raw")]
+    for one, other in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert "not complete" not in capsys.readouterr().out
+
+
 def test_hyperparameters_are_the_preset_then_the_file_then_the_command_line(file, tmp_path):
     spec = chosen(read(file), Bench(set=("td3bc.batch_size=64",)))
     bc, td3bc = units(spec, Bench(out=tmp_path))

@@ -253,3 +253,20 @@ def test_status_says_why_nothing_scores_a_run(tmp_path: Path) -> None:
         "",
         "",
     ]
+
+
+def test_cut_at_a_step_is_as_if_training_had_ended_there(tmp_path: Path) -> None:
+    recorder = results.Table("exp", "A", "p")
+    for run, last in ((0, 30), (1, 10)):
+        for step in range(10, last + 1, 10):
+            recorder.record(run, step, "eval/return", step + run)
+    folder(tmp_path / "a", recorder.frame(), status="running", steps=50, diverged={"0": 30, "1": 5})
+    found = results.cut(results.read_results(tmp_path), 20)
+    assert found.table["step"].tolist() == [10, 20, 10]
+    assert found.status["status"].tolist() == ["complete", "running"]  # run 1 has not come to step 20
+    assert found.status["steps"].tolist() == [20, 20]
+    assert found.status["diverged_step"].isna().tolist() == [True, False]
+    assert results.summarise(found.table, "eval/return", found.status)["final"].tolist() == [20, 11]
+    for until in (9, 0):
+        with pytest.raises(ValueError, match=f"until: .* got {until}, before the first row at step 10"):
+            results.cut(results.read_results(tmp_path), until)
