@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from envs.d4rl_tasks import NAMES, task
+from envs.datasets import d4rl
 
 
 def test_every_name_has_a_whole_answer() -> None:
@@ -20,6 +21,12 @@ def test_every_name_has_a_whole_answer() -> None:
         assert found.note.startswith("its " if found.env_id is None else found.env_id)
         assert found.max_episode_steps >= 50
         assert (found.action_low is None) == (found.action_high is None)
+
+
+def test_step_limits_agree_with_the_list_of_files() -> None:
+    assert {name: task(name).max_episode_steps for name in NAMES} == {
+        name: entry.step_limit for name, entry in d4rl.ENTRIES.items()
+    }
 
 
 @pytest.mark.shared_data
