@@ -74,10 +74,10 @@ class Transitions:
         action_low, action_high: (action_dim,).
         name: what the rows are called in tables and checkpoints.
         next_action: (N, action_dim), the data's action in the next observation, for the algorithms that want it
-            (ReBRAC); NaN where it is unknown. No part of the checksum.
+            (ReBRAC), within the same bounds; NaN where it is unknown, None where none is known.
 
     Raises:
-        ValueError: a field with the wrong shape, no rows, or a value that is not finite.
+        ValueError: a field with the wrong shape, no rows, an action outside its box, or a value that is not finite.
     """
 
     obs: np.ndarray
@@ -123,6 +123,9 @@ class Transitions:
             if following.shape != self.action.shape:
                 wanted, given = f"shape {self.action.shape}", f"shape {following.shape}"
                 reject("transitions.next_action", wanted, given, "align it row by row with action")
+            row = _first_row(following, np.isinf)
+            if row is not None:
+                reject("transitions.next_action", "numbers", f"an inf in row {row}", "give NaN where it is unknown")
             put("next_action", following)
         for field in ("action_low", "action_high"):
             bound = np.asarray(getattr(self, field), np.float32)
@@ -135,10 +138,14 @@ class Transitions:
         if not np.all(self.action_low < self.action_high):
             reject("transitions.action_low", "below action_high", f"{self.action_low}", "swap or mend the bounds")
         low, high = self.action_low - np.float32(1e-5), self.action_high + np.float32(1e-5)
-        row = _first_row(self.action, lambda part: (part < low) | (part > high))
-        if row is not None:
-            box = f"actions in {self.action_low} to {self.action_high}"
-            reject("transitions.action", box, f"{self.action[row]} in row {row}", "clip them, or give the true bounds")
+        for field in ("action", "next_action"):
+            actions: np.ndarray | None = getattr(self, field)
+            # No comparison holds for NaN, an unknown next action.
+            row = None if actions is None else _first_row(actions, lambda part: (part < low) | (part > high))
+            if actions is not None and row is not None:
+                box = f"actions in {self.action_low} to {self.action_high}"
+                fix = "clip them, or give the true bounds"
+                reject(f"transitions.{field}", box, f"{actions[row]} in row {row}", fix)
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -164,7 +171,7 @@ class Transitions:
         return dataclasses.replace(self, **{field: getattr(self, field)[rows] for field in fields})
 
     def checksum(self) -> str:
-        """SHA-256 over all rows: two datasets with one checksum train to the same bits."""
+        """SHA-256 over all rows, known next actions included: two datasets with one checksum train to the same bits."""
         return checksum_of(self)
 
 
@@ -199,7 +206,10 @@ class Rows(Protocol):
 
 
 def checksum_of(rows: Rows) -> str:
-    """SHA-256 over all rows and the bounds, the same however the rows are stored."""
+    """SHA-256 over all rows and the bounds, the same however the rows are stored.
+
+    Next actions count only where there is a known one: none given and all unknown are the same.
+    """
     digest, count = hashlib.sha256(), len(rows)
     widths = {"obs": (rows.obs_dim,), "action": (rows.action_dim,), "next_obs": (rows.obs_dim,)}
     for field in ROW_FIELDS:
@@ -210,6 +220,13 @@ def checksum_of(rows: Rows) -> str:
         array = np.ascontiguousarray(getattr(rows, field))
         digest.update(f"{field}{array.shape}".encode())
         digest.update(array.data)
+    following, known = hashlib.sha256(), False
+    for start in range(0, count, ROW_BLOCK):
+        part = np.ascontiguousarray(rows.part("next_action", start, min(start + ROW_BLOCK, count)))
+        known = known or not np.isnan(part).all()
+        following.update(part.data)
+    if known:
+        digest.update(b"next_action" + following.digest())
     return digest.hexdigest()
 
 

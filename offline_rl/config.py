@@ -5,11 +5,22 @@ Change a default here and it changes for the class, for the command line and for
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["A2PRConfig", "CONFIGS", "BCConfig", "Config", "IQLConfig", "ODICEConfig", "PRDCConfig", "TD3BCConfig"]
+from offline_rl.config_checks import Checker
+
+__all__ = [
+    "A2PRConfig",
+    "BCConfig",
+    "CONFIGS",
+    "Config",
+    "IQLConfig",
+    "ODICEConfig",
+    "PRDCConfig",
+    "ReBRACConfig",
+    "TD3BCConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -32,13 +43,14 @@ class Config:
     """See reward_scale."""
 
     def __post_init__(self) -> None:
-        check = _Checker(self)
+        check = Checker(self)
         check.positive("batch_size", "learning_rate", "reward_scale")
-        widths = self.hidden if isinstance(self.hidden, (tuple, list)) else ()
-        if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
-            check.reject("hidden", "one or more positive widths", "e.g. hidden=(256, 256)")
-        object.__setattr__(self, "hidden", tuple(widths))  # JSON gives a list
+        check.widths("hidden")
         check.one_of("stats_dtype", "float64", "float32")
+
+    def notes(self, steps: int) -> list[str]:
+        """Lines that somebody who trains `steps` updates with this configuration should read first."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class BCConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
+        check = Checker(self)
         if self.top_fraction is not None and not 0 < self.top_fraction <= 1:
             check.reject("top_fraction", "None or a number in (0, 1]", "e.g. top_fraction=0.1")
         check.positive("filter_horizon")
@@ -79,20 +91,41 @@ class TD3BCConfig(Config):
     policy_period: int = 2
     """The actor and all target networks move every this many updates."""
     critic: str = "twin"
-    """The critic, by its name in offline_rl.critics.CRITICS."""
+    """The critic, by its name in offline_rl.critics.CRITICS: TD3's "twin", or "stac", a Gaussian over the target."""
+    critic_beta: float = 0.25
+    """What a standard deviation costs in STAC's value, mu - beta sigma. With critic "stac" alone, as the next three."""
+    critic_dropout: float = 0.01
+    """Probability of dropping a hidden unit of STAC's critic in training, before its LayerNorm."""
+    critic_target_dropout: bool = True
+    """Drop units in STAC's slow critic, too (the author's code)."""
+    critic_combine: Literal["single", "min_mean", "min_pess"] = "single"
+    """One Gaussian critic, or two: the smaller mu without beta (the paper's ESTAC), or the smaller mu - beta sigma."""
+    beer: float = 0.0
+    """Weight of BEER's penalty on the critic's features; the authors' is 1e-3, 0 leaves it out."""
+    beer_bound: Literal["consistent", "author"] = "consistent"
+    """The next feature in BEER's bound: the slow networks' throughout, or the online ones' in its numerator (code)."""
+    beer_mask_terminal: bool = True
+    """No penalty at terminals, where the bound does not hold; the authors' tasks have none."""
+    beer_bias_correct: bool = False
+    """Make the bound with r - (1 - gamma) b, b the bias of the critic's last layer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
-        check.not_negative("alpha", "policy_noise", "noise_clip")
+        check = Checker(self)
+        check.not_negative("alpha", "policy_noise", "noise_clip", "critic_beta", "beer")
         check.positive("policy_period")
         check.share("discount", "tau")
+        check.between(0.0, 0.99, "critic_dropout")
+        check.one_of("critic_combine", "single", "min_mean", "min_pess")
+        check.one_of("beer_bound", "consistent", "author")
 
 
 @dataclass(frozen=True)
 class IQLConfig(Config):
     """Implicit Q-learning. The defaults are the authors' code; CORL's column is named field by field."""
 
+    learning_rate: float = 3e-4
+    """Adam's step size for the policy, V and the critics; `cosine_steps` lets the policy's alone fall."""
     normalise_obs: bool = False
     """Scale observations to (s - mean) / (std + 1e-3), statistics over the data's current observations. CORL: True."""
     expectile: float = 0.7
@@ -115,9 +148,9 @@ class IQLConfig(Config):
     policy: Literal["gaussian", "deterministic"] = "gaussian"
     """tanh mean with a free log standard deviation a coordinate, or the tanh mean with a weighted squared error."""
     log_std_min: float = -5.0
-    """Lower clip of the log standard deviation. CORL: -20."""
+    """Lower clip of the log standard deviation, from -20. CORL: -20."""
     log_std_max: float = 2.0
-    """Upper clip."""
+    """Upper clip, up to 20."""
     dropout: float = 0.0
     """Probability of dropping a hidden unit of the policy, in training alone. Adroit: 0.1."""
     cosine_steps: int | None = 1_000_000
@@ -131,7 +164,7 @@ class IQLConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
+        check = Checker(self)
         if not 0 < self.expectile < 1:
             check.reject("expectile", "a number between 0 and 1, exclusive", "e.g. expectile=0.7")
         check.not_negative("beta")
@@ -141,6 +174,7 @@ class IQLConfig(Config):
         check.one_of("critic_reduction", "sum", "mean")
         check.one_of("initialisation", "orthogonal", "uniform")
         check.one_of("policy", "gaussian", "deterministic")
+        check.between(-20.0, 20.0, "log_std_min", "log_std_max")
         if self.log_std_min >= self.log_std_max:
             check.reject("log_std_min", f"a number below log_std_max ({self.log_std_max})", "e.g. log_std_min=-5.0")
         if not 0 <= self.dropout < 1:
@@ -148,6 +182,14 @@ class IQLConfig(Config):
         if self.cosine_steps is not None:
             check.positive("cosine_steps")
         check.one_of("reward_normaliser", "none", "episodes", "blocks")
+
+    def notes(self, steps: int) -> list[str]:
+        if self.cosine_steps is None or self.cosine_steps == steps:
+            return []
+        end = f"iql: the actor's learning rate falls to 0 over cosine_steps={self.cosine_steps} updates"
+        if self.cosine_steps < steps:
+            end += " and the actor stands still after them"
+        return [f"{end}; --steps is {steps}: --set iql.cosine_steps={steps} gives the whole schedule"]
 
 
 @dataclass(frozen=True)
@@ -173,7 +215,7 @@ class PRDCConfig(TD3BCConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
+        check = Checker(self)
         if self.beta is None:
             check.reject("beta", "a number", "pass beta=2.0 (locomotion) or beta=7.5 (AntMaze)")
         check.not_negative("beta")
@@ -199,7 +241,7 @@ class ODICEConfig(Config):
     """lambda in (0, 1): (1 - lambda) V(s) against lambda f*(residual). Rewards must be large against
     2 (2 lambda - 1) / lambda, or the value falls towards the goal instead of rising (0.67 at 0.6, 0 at 0.5)."""
     eta: float = 1.0
-    """Weight of the gradient through V(s'); 0 is the semi-gradient."""
+    """Weight of the gradient through V(s'); 0 is the semi-gradient. Of no effect with gradient "semi" or "true"."""
     gradient: Literal["orthogonal", "semi", "true"] = "orthogonal"
     """Backward gradient projected onto the forward one's normal plane (O-DICE), left out, or added as it is."""
     divergence: Literal["chi2", "kl"] = "chi2"
@@ -220,21 +262,24 @@ class ODICEConfig(Config):
     """gamma."""
     tau: float = 0.005
     """Step of the slow value, every update."""
+    reward_scale: float = 1.0
+    """Rewards are used as scale * r + shift; of no effect with a demonstration, whose rewards count as 0."""
+    reward_shift: float = 0.0
+    """See reward_scale."""
     return_blocks: Literal["none", "legacy", "episodes"] = "none"
     """Multiply rewards (before reward_scale and reward_shift) by 1000 / (largest - smallest return) of the data's
-    blocks: "legacy" cuts at a terminal or after 1000 rows as the authors do for MuJoCo, "episodes" at true ends."""
+    blocks: "legacy" cuts at a terminal or after 1000 rows as the authors do for MuJoCo, "episodes" at true ends. Of no
+    effect with a demonstration."""
     demonstration: int | None = None
-    """Imitate this whole episode of the data, counted from 0: other rows are left out and rewards count as 0. The
-    authors then set lam=0.4, learning_rate=1e-4, layer_norm=False, tanh_mean=True, normalise_obs=True, and weight_decay
-    1e-5 (hopper-expert) or 1e-3 (walker2d-expert)."""
+    """Imitate this whole episode of the data, counted from 0: other rows are left out and rewards count as 0, whatever
+    return_blocks, reward_scale and reward_shift say. The authors then set lam=0.4, learning_rate=1e-4,
+    layer_norm=False, tanh_mean=True, normalise_obs=True, and weight_decay 1e-5 (hopper-expert) or 1e-3
+    (walker2d-expert)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
-        widths = self.actor_hidden if isinstance(self.actor_hidden, (tuple, list)) else ()
-        if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
-            check.reject("actor_hidden", "one or more positive widths", "e.g. actor_hidden=(1024, 1024)")
-        object.__setattr__(self, "actor_hidden", tuple(widths))
+        check = Checker(self)
+        check.widths("actor_hidden")
         if not 0 < self.lam < 1:
             check.reject("lam", "a number between 0 and 1", "e.g. lam=0.6")
         check.not_negative("eta", "weight_decay")
@@ -244,11 +289,8 @@ class ODICEConfig(Config):
         check.one_of("divergence", "chi2", "kl")
         check.one_of("policy_weight", "relu_residual", "omega")
         check.one_of("return_blocks", "none", "legacy", "episodes")
-        if self.demonstration is not None:
-            if self.demonstration < 0:
-                check.reject("demonstration", "None or the number of an episode, from 0", "e.g. demonstration=1")
-            if self.return_blocks != "none":
-                check.reject("return_blocks", "'none' where a demonstration is imitated", "leave out one of the two")
+        if self.demonstration is not None and self.demonstration < 0:
+            check.reject("demonstration", "None or the number of an episode, from 0", "e.g. demonstration=1")
 
 
 @dataclass(frozen=True)
@@ -292,7 +334,7 @@ class ReBRACConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
+        check = Checker(self)
         check.not_negative("actor_beta", "critic_beta", "policy_noise", "noise_clip")
         check.positive("critic_learning_rate", "policy_period")
         check.share("discount", "tau")
@@ -303,6 +345,12 @@ class ReBRACConfig(Config):
 class A2PRConfig(TD3BCConfig):
     """Adaptive advantage-guided policy regularisation; the defaults are the authors' command line's."""
 
+    alpha: float = 2.5
+    """Weight of the value against the penalty; at 0 the gated penalty alone remains, which is no behaviour cloning: its
+    target may be the VAE's action, and rows with closed gates have none."""
+    stats_dtype: Literal["float64", "float32"] = "float64"
+    """Precision of the observations' mean and deviation. A deliberate difference: the authors take float32, which
+    gives their normaliser bit for bit."""
     hidden: tuple[int, ...] = (256, 256, 256)
     """Widths of the actor's hidden layers."""
     critic_hidden: tuple[int, ...] = (256, 256, 256, 256)
@@ -325,65 +373,18 @@ class A2PRConfig(TD3BCConfig):
     """The VAE's proposal: reconstruction of the policy's own action (code), or a draw from N(0, I) clipped to
     +-0.5 and decoded, a sample of the enhanced behaviour policy (the paper's text)."""
     detach_vae_target: bool = False
-    """Take the proposal as a constant (the paper's text); the code lets the gradient pass through it."""
+    """Take the proposal as a constant (the paper's text); the code lets the gradient pass through it. Of no effect with
+    vae_source "prior", whose proposal does not depend on the policy."""
     fresh_value: bool = False
     """Advantages against V(s) after its own step of this update; the code uses V(s) from before it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check = _Checker(self)
-        for name in ("critic_hidden", "vae_hidden"):
-            given = getattr(self, name)
-            widths = given if isinstance(given, (tuple, list)) else ()
-            if not widths or any(not isinstance(width, int) or width < 1 for width in widths):
-                check.reject(name, "one or more positive widths", f"e.g. {name}=(256, 256)")
-            object.__setattr__(self, name, tuple(widths))
+        check = Checker(self)
+        check.widths("critic_hidden", "vae_hidden")
         check.positive("value_learning_rate", "vae_learning_rate")
         check.not_negative("bc_weight", "vae_weight", "kl_weight")
         check.one_of("vae_source", "posterior", "prior")
-
-
-class _Checker:
-    """Errors for one configuration's fields, in the suite's form."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.name = type(config).__name__.removesuffix("Config").lower()
-        for field in fields(config):
-            kind, value = str(field.type).removesuffix(" | None"), getattr(config, field.name)
-            if value is None and str(field.type).endswith("| None"):
-                continue
-            if kind == "bool" and not isinstance(value, bool):
-                self.reject(field.name, "True or False", f"e.g. {field.name}={field.default}")
-            if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                self.reject(field.name, f"a number ({kind})", f"e.g. {field.name}={field.default}")
-            if kind == "int" and not isinstance(value, int):
-                self.reject(field.name, "an integer", f"e.g. {field.name}={field.default}")
-            if kind == "float" and not math.isfinite(value):
-                self.reject(field.name, "a finite number", f"e.g. {field.name}={field.default}")
-
-    def reject(self, field: str, expected: str, fix: str) -> None:
-        given = getattr(self.config, field)
-        raise ValueError(f"{self.name}.{field}: expected {expected}, got {given!r}. Fix: {fix}.")
-
-    def positive(self, *names: str) -> None:
-        for name in names:
-            if not 0 < getattr(self.config, name) < float("inf"):
-                self.reject(name, "a positive finite number", "give one above 0")
-
-    def not_negative(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self.config, name) < float("inf"):
-                self.reject(name, "a finite number of at least 0", "give one of at least 0")
-
-    def share(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self.config, name) <= 1:
-                self.reject(name, "a number from 0 to 1", "e.g. 0.99")
-
-    def one_of(self, name: str, *allowed: Any) -> None:
-        if getattr(self.config, name) not in allowed:
-            self.reject(name, " or ".join(repr(item) for item in allowed), "choose one of these")
 
 
 CONFIGS: dict[str, type[Config]] = {

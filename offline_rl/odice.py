@@ -3,7 +3,9 @@ forward one, and a policy cloned with the value's residual as weight (Mao et al.
 
 With y = r + gamma V(s') - V(s) an update descends G = g_0 + g_f + (g_b - c g_f): g_0 of (1 - lambda) V(s), g_f of
 lambda f*(y) through V(s), g_b of lambda eta f*(y) through V(s'), slow copies on the other side, and
-c = <g_f, g_b> / <g_f, g_f> over all value parameters of a run. The defaults are the authors' (maoliyuan/ODICE-Pytorch).
+c = <g_f, g_b> / <g_f, g_f> over all value parameters of a run. The value's derivatives are written out in
+value_stack.py. On a CPU the policy sees only rows whose weight is not 0, how many depends on the data: others add
+nothing to its loss. The defaults are the authors' (maoliyuan/ODICE-Pytorch).
 Deliberate differences: any action box (the policy lives in units of its half range); reverse KL goes on linearly
 where the authors' overflows; a demonstration's last row, whose next state is another episode's, is left out.
 """
@@ -15,22 +17,25 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm
 
 from offline_rl.blocks import block_edges
 from offline_rl.config import ODICEConfig
 from offline_rl.critics.interface import Batch, per_member
 from offline_rl.learner import OfflineLearner
-from offline_rl.networks import Adam, Parameters, clone_parameters, init_mlp, mlp, polyak
+from offline_rl.networks import Adam, Parameters, init_mlp, leading_rows, mlp, polyak, take_rows
+from offline_rl.value_stack import LayerRows, differentiate, evaluate, pack, pull_back, unpack
 from orbs import Rows, reject
 
 __all__ = [
     "ODICE",
     "block_returns",
     "cloning_loss",
+    "cloning_slopes",
     "conjugate",
     "conjugate_loss",
+    "conjugate_slope",
     "linear_loss",
+    "linear_slope",
     "orthogonal",
     "policy_weight",
     "ratio",
@@ -72,6 +77,16 @@ def conjugate_loss(residual: Tensor, lam: float, divergence: str) -> Tensor:
     return lam * conjugate(residual, divergence).mean((1, 2))
 
 
+def linear_slope(value: Tensor, lam: float) -> Tensor:
+    """d linear_loss / d V(s): (R, H, B), the same everywhere."""
+    return torch.full_like(value, (1 - lam) / (value.shape[1] * value.shape[2]))
+
+
+def conjugate_slope(residual: Tensor, lam: float, divergence: str) -> Tensor:
+    """d conjugate_loss / d residual: (R, H, B)."""
+    return ratio(residual, divergence) * (lam / (residual.shape[1] * residual.shape[2]))
+
+
 def orthogonal(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
     """The part of each run's backward gradient at right angles to its forward one, and the coefficient c.
 
@@ -106,6 +121,16 @@ def cloning_loss(weight: Tensor, mean: Tensor, log_std: Tensor, action: Tensor) 
     return -(weight * log_density).mean(1)
 
 
+def cloning_slopes(weight: Tensor, mean: Tensor, log_std: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    """d cloning_loss / d mean (R, B, d) and / d log_std (R, 1, d)."""
+    bounded = torch.clamp(log_std, *LOG_STD_RANGE)
+    inverse = torch.exp(-bounded)
+    z = (action - mean) * inverse
+    share = (weight / weight.shape[1]).unsqueeze(2)
+    by_log_std = (share * (1 - z.square())).sum(1, keepdim=True)
+    return -share * z * inverse, torch.where(bounded == log_std, by_log_std, 0.0)
+
+
 def block_returns(reward: np.ndarray, end: np.ndarray, horizon: int) -> np.ndarray:
     """Undiscounted returns of the complete blocks: one ends where `end` is set or after `horizon` rows.
 
@@ -138,15 +163,27 @@ class ODICE(OfflineLearner):
         )
         self.actor_optimiser = Adam([*self.actor, self.log_std], config.learning_rate, config.weight_decay)
         plain = init_mlp(self.philox, "value", (self.obs_dim, *config.hidden, 1), self.heads, self.dtype)
-        self.value: Parameters = []  # per hidden layer weight, bias and with LayerNorm gain, shift; then the output's
+        value: Parameters = []  # per hidden layer weight, bias and with LayerNorm gain, shift; then the output's
         for layer in range(0, len(plain), 2):
-            self.value += plain[layer : layer + 2]
+            value += plain[layer : layer + 2]
             if config.layer_norm and layer < len(plain) - 2:
-                gain = torch.ones_like(plain[layer + 1], requires_grad=True)
-                self.value += [gain, torch.zeros_like(gain, requires_grad=True)]
-        self.value_target = clone_parameters(self.value)
-        self.value_optimiser = Adam(self.value, config.learning_rate)
+                value += [torch.ones_like(plain[layer + 1]), torch.zeros_like(plain[layer + 1])]
+        self._hold_value(value)
         self._return_scale = 1.0
+        # How many rows have a weight is read on the host, for which only a CPU need not wait.
+        self._skip_rows = self.device.type == "cpu"
+
+    def _hold_value(self, value: Parameters) -> None:
+        """Take over the value's start: all parameters, and each gradient, as one matrix (R * H, P)."""
+        self.value_matrix = pack(value)
+        self.value_target_matrix = self.value_matrix.clone()
+        # Memory for up to three gradients: padding stays 0, everything else is written over in each update.
+        self.value_grads = self.value_matrix.new_zeros(3, *self.value_matrix.shape)
+        shapes = [tuple(p.shape[1:]) for p in value]
+        self.value, self.value_target, self._grad_views = (
+            unpack(matrix, shapes) for matrix in (self.value_matrix, self.value_target_matrix, self.value_grads)
+        )
+        self.value_optimiser = Adam([self.value_matrix], self.config.learning_rate)
 
     def _select(self, data: Rows) -> Rows:
         """One demonstration, if so configured; also the factor that the rewards' normalisation takes from the data."""
@@ -178,14 +215,8 @@ class ODICE(OfflineLearner):
 
     def _values(self, obs: Tensor, parameters: Parameters) -> Tensor:
         """V of every head: obs (R, B, obs_dim) -> (R, H, B)."""
-        x = per_member(obs, self.heads)
-        if self.config.layer_norm:
-            for i in range(0, len(parameters) - 2, 4):
-                weight, bias, gain, shift = parameters[i : i + 4]
-                x = layer_norm(mlp(x, (weight, bias)), (weight.shape[2],))
-                x = torch.relu(torch.addcmul(shift, x, gain))
-            parameters = parameters[-2:]
-        return mlp(x, parameters).view(-1, self.heads, obs.shape[1])
+        value = evaluate(per_member(obs, self.heads), parameters, self.config.layer_norm)
+        return value.view(-1, self.heads, obs.shape[1])
 
     def _mean(self, obs: Tensor) -> Tensor:
         """(R, B, action_dim): the policy's mean where the action box is [-1, 1]."""
@@ -195,57 +226,69 @@ class ODICE(OfflineLearner):
     def _policy(self, obs: Tensor) -> Tensor:
         return self.action_centre + self.action_scale * self._mean(obs)
 
+    @torch.no_grad()
     def _step(self, batch: Batch, noise: dict[str, Tensor]) -> None:
-        grads, residual = self._value_gradient(batch)
-        self.value_optimiser.step(grads)
-        polyak(self.value_target, self.value, self.config.tau)
+        gradient, residual = self._value_gradient(batch)
+        self.value_optimiser.step([gradient.view_as(self.value_matrix)])
+        polyak([self.value_target_matrix], [self.value_matrix], self.config.tau)
         self._actor_step(batch, residual)
 
-    def _value_gradient(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """The value's step, shaped as its parameters, and the residual (R, H, B) before it, a constant."""
-        config = self.config
+    def _value_gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The value's step (R, H * P) and the residual (R, H, B) before it."""
+        config, rows = self.config, batch.obs.shape[1]
         reward, goes_on = batch.reward.unsqueeze(1), config.discount * (1.0 - batch.terminal).unsqueeze(1)
         both = torch.cat((batch.obs, batch.next_obs), 1)
+        online = batch.obs if config.gradient == "semi" else both
+        values, layers = differentiate(per_member(online, self.heads), self.value, config.layer_norm)
+        values = values.view(self.runs, self.heads, -1)
+        value, next_value = values[..., :rows], values[..., rows:]
         if config.gradient == "true":
-            value, next_value = self._values(both, self.value).chunk(2, 2)
             residual = reward + goes_on * next_value - value
-            loss = linear_loss(value, config.lam) + conjugate_loss(residual, config.lam, config.divergence)
-            grads = list(torch.autograd.grad(loss.sum(), self.value))
-            self._record(value=value.mean((1, 2)), residual=residual.mean((1, 2)), value_loss=loss)
-            return grads, residual.detach()
-        with torch.no_grad():
+        else:
             slow, slow_next = self._values(both, self.value_target).amin(1, keepdim=True).chunk(2, 2)
-        value = self._values(batch.obs, self.value)
-        residual = reward + goes_on * slow_next - value
-        linear = linear_loss(value, config.lam)
-        forward = conjugate_loss(residual, config.lam, config.divergence)
-        self._record(value=value.mean((1, 2)), residual=residual.mean((1, 2)), value_loss=linear + forward)
+            residual = reward + goes_on * slow_next - value
+        loss = linear_loss(value, config.lam) + conjugate_loss(residual, config.lam, config.divergence)
+        self._record(value=value.mean((1, 2)), residual=residual.mean((1, 2)), value_loss=loss)
+        linear = linear_slope(value, config.lam)
+        slope = conjugate_slope(residual, config.lam, config.divergence)
+        if config.gradient == "true":
+            cotangent = torch.cat((linear - slope, goes_on * slope), 2)
+            return self._pull(layers, [(slice(None), cotangent)])[0], residual
+        here, there = slice(0, rows), slice(rows, 2 * rows)
         if config.gradient == "semi":
-            return list(torch.autograd.grad((linear + forward).sum(), self.value)), residual.detach()
-        next_residual = reward + goes_on * self._values(batch.next_obs, self.value) - slow
-        backward = config.eta * conjugate_loss(next_residual, config.lam, config.divergence)
-        g_f = self._flat(torch.autograd.grad(forward.sum(), self.value, retain_graph=True))
-        g_0 = self._flat(torch.autograd.grad(linear.sum(), self.value))
-        g_b, c = orthogonal(g_f, self._flat(torch.autograd.grad(backward.sum(), self.value)))
+            return self._pull(layers, [(here, linear - slope)])[0], residual
+        next_residual = reward + goes_on * next_value - slow
+        next_slope = config.eta * goes_on * conjugate_slope(next_residual, config.lam, config.divergence)
+        g_0, g_f, g_b = self._pull(layers, [(here, linear), (here, -slope), (there, next_slope)])
+        g_b, c = orthogonal(g_f, g_b)
         self._record(projection=c, forward_norm=g_f.norm(dim=1))
-        return self._like_value(g_0 + g_f + g_b), residual.detach()
+        return g_0 + g_f + g_b, residual
 
-    def _flat(self, grads: tuple[Tensor, ...]) -> Tensor:
-        """Gradients shaped as the value's parameters -> (R, P)."""
-        return torch.cat([grad.reshape(self.runs, -1) for grad in grads], 1)
+    def _pull(self, layers: list[LayerRows], parts: list[tuple[slice, Tensor]]) -> Tensor:
+        """Gradients (K, R, H * P) of sums of cotangent (R, H, n) * V over a span of rows, given as K (span, cotangent).
 
-    def _like_value(self, flat: Tensor) -> list[Tensor]:
-        """(R, P) -> gradients shaped as the value's parameters."""
-        parts = flat.split_with_sizes([p.numel() // self.runs for p in self.value], 1)
-        return [part.reshape(p.shape) for part, p in zip(parts, self.value, strict=True)]
+        They lie in memory that the next update writes over.
+        """
+        cotangents = self.value_matrix.new_zeros(len(parts), *layers[-1].vectors[0].shape[:2])
+        for all_rows, (span, cotangent) in zip(cotangents, parts, strict=True):
+            all_rows[:, span] = cotangent.flatten(0, 1)
+        pull_back(layers, cotangents, [span for span, _ in parts], [view[: len(parts)] for view in self._grad_views])
+        return self.value_grads[: len(parts)].view(len(parts), self.runs, -1)
 
     def _actor_step(self, batch: Batch, residual: Tensor) -> None:
         config = self.config
         weight = policy_weight(residual, config.policy_weight, config.divergence, config.weight_cap)
-        action = (batch.action - self.action_centre) / self.action_scale
-        loss = cloning_loss(weight, self._mean(batch.obs), self.log_std, action)
-        self.actor_optimiser.minimise(loss.sum())
-        self._record(actor_loss=loss, weight=weight.mean(1), weighted_share=(weight > 0).to(self.dtype).mean(1))
+        self._record(weight=weight.mean(1), weighted_share=(weight > 0).to(self.dtype).mean(1))
+        obs, action = batch.obs, (batch.action - self.action_centre) / self.action_scale
+        if self._skip_rows:
+            rows = leading_rows(weight != 0)  # a NaN is not 0
+            obs, action = take_rows(obs, rows), take_rows(action, rows)
+            weight = weight.gather(1, rows) * (rows.shape[1] / weight.shape[1])  # the loss stays a mean over B
+        with torch.enable_grad():
+            mean = self._mean(obs)
+        by_mean, by_log_std = cloning_slopes(weight, mean, self.log_std, action)
+        self._record(actor_loss=cloning_loss(weight, mean, self.log_std, action))
+        self.actor_optimiser.step([*torch.autograd.grad(mean, self.actor, by_mean), by_log_std])
 
     def _tensors(self) -> dict[str, Tensor]:
         named = {f"actor.{i}": p for i, p in enumerate(self.actor)} | {"log_std": self.log_std}

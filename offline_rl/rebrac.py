@@ -32,7 +32,9 @@ def squared_distance(action: Tensor, other: Tensor, scale: Tensor) -> Tensor:
 class ReBRAC(OfflineLearner):
     """ReBRAC. See `OfflineLearner` for the arguments and `ReBRACConfig` for the hyperparameters.
 
-    `attach` needs the next action of each row: a dataset has it, `Transitions` in its field `next_action`.
+    `attach` needs the next action of each row: a dataset has it, `Transitions` in its field `next_action`. Rows without
+    one, as after a time-out, are left out, but for terminal rows, whose targets do not use it; `rows_left_out` says how
+    many.
     """
 
     name = "rebrac"
@@ -40,6 +42,7 @@ class ReBRAC(OfflineLearner):
 
     def _build(self) -> None:
         config = self.config
+        self.rows_left_out = 0
         sizes = (self.obs_dim, *config.hidden, self.action_dim)
         self.actor = init_rebrac(self.philox, "actor", sizes, 1e-3, config.actor_layer_norm, 1, self.dtype)
         self.actor_target = clone_parameters(self.actor)
@@ -61,12 +64,16 @@ class ReBRAC(OfflineLearner):
         return {"target_noise": (self.config.batch_size, self.action_dim)}
 
     def _select(self, data: Rows) -> Rows:
-        following = data.part("next_action", 0, len(data))
+        following = np.array(data.part("next_action", 0, len(data)))  # a copy: it may be the caller's own
+        terminal = data.part("terminal", 0, len(data)) > 0
+        # A terminal row's target is its reward; but 0 times NaN is NaN.
+        following[terminal] = np.nan_to_num(following[terminal], nan=0.0)
         known = np.flatnonzero(np.isfinite(following).all(1))
         if not len(known):
             fix = "give a dataset, or Transitions with next_action"
             reject("rebrac.attach", "rows with a known next action", "none", fix)
-        if len(known) < len(data):  # where time-outs keep their rows, the action after the last one is unknown
+        self.rows_left_out = len(data) - len(known)
+        if self.rows_left_out:
             data, following = data.select(known), following[known]
         self._next_action = torch.as_tensor(following).to(self.device, self.dtype)
         return data

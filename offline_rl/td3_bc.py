@@ -45,15 +45,7 @@ class TD3BC(OfflineLearner):
         self.actor_target = clone_parameters(self.actor)
         self.actor_optimiser = Adam(self.actor, config.learning_rate)
         self.critic = make_critic(
-            config.critic,
-            self.philox,
-            self.obs_dim,
-            self.action_dim,
-            config.hidden,
-            discount=config.discount,
-            tau=config.tau,
-            learning_rate=config.learning_rate,
-            dtype=self.dtype,
+            config, self.philox, self.obs_dim, self.action_dim, config.hidden, self.dtype, policy=self._policy
         )
 
     def _noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -76,6 +68,7 @@ class TD3BC(OfflineLearner):
         )
 
     def _step(self, batch: Batch, noise: dict[str, Tensor]) -> None:
+        self.critic.begin(self.steps)
         self._record(**self.critic.update(batch, self._target_action(batch.next_obs, noise["target_noise"])))
         if self.steps % self.config.policy_period == 0:
             self._actor_step(batch)

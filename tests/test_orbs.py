@@ -197,6 +197,8 @@ def test_transitions_are_float32_contiguous_and_sized():
         ("terminal", np.zeros(5)),
         ("terminal", np.full(4, 0.5)),
         ("timeout", np.array([0, 2, 0, 0])),
+        ("next_action", np.zeros((4, 1))),
+        ("next_action", np.array([[0, 0], [0, np.nan], [0, -np.inf], [0, 0]])),
         ("action_low", 1.0),
         ("action_low", np.array([0.0, 2.0])),
         ("action_low", -np.inf),
@@ -218,6 +220,33 @@ def test_bounds_of_another_length_are_refused():
 def test_actions_outside_the_box_are_refused():
     with pytest.raises(ValueError, match=r"transitions.action: expected actions in .*clip them"):
         Transitions(**{**FIELDS, "action": np.full((4, 2), 1.5)})
+
+
+def test_next_actions_outside_the_box_are_refused_and_unknown_ones_taken():
+    following = np.array([[0.5, np.nan], [np.nan, np.nan], [-1, 1], [0, 0]])
+    data = Transitions(**FIELDS, next_action=following)
+    np.testing.assert_array_equal(data.next_action, following.astype(np.float32))
+    assert data.next_action.flags.c_contiguous
+    following[2, 1] = 1.5  # in a terminal row, too
+    with pytest.raises(ValueError, match=r"transitions.next_action: expected actions in .* in row 2. Fix: clip them"):
+        Transitions(**FIELDS, next_action=following)
+    following[2, 1] = -np.inf
+    with pytest.raises(ValueError, match=r"transitions.next_action: expected numbers, got an inf in row 2. Fix: "):
+        Transitions(**FIELDS, next_action=following)
+
+
+def test_checksum_sees_known_next_actions():
+    """They are trained on, by ReBRAC. Data without them keep the checksum that they always had."""
+    plain = Transitions(**FIELDS)
+    assert plain.checksum() == "ec52ca038fbe1265ceeedfe775a8b228757ab9b2d997da546cd793917d5bc6f8"
+    unknown = np.full((4, 2), np.nan)
+    assert dataclasses.replace(plain, next_action=unknown).checksum() == plain.checksum()
+    seen = {plain.checksum()}
+    for value in (0.0, 0.5):
+        following = unknown.copy()
+        following[1, 0] = value
+        seen.add(dataclasses.replace(plain, next_action=following).checksum())
+    assert len(seen) == 3
 
 
 def test_checksum_sees_every_field():

@@ -226,14 +226,12 @@ class DatasetView:
     def _next_action(self, rows: np.ndarray) -> np.ndarray:
         """The next row's action, as `next_obs` is the next row's observation.
 
-        Where final observations are known, nothing was done in them: zeros after a terminal, where no target uses
-        them, NaN after a time-out.
+        Where final observations are known, nothing was done in them: NaN after a terminal and after a time-out.
         """
         data = self.dataset
         following = np.asarray(data.action.take(np.minimum(rows + 1, len(data) - 1), axis=0))
         if data.final_obs is not None:
-            following[data.terminal[rows]] = 0.0
-            following[data.timeout[rows]] = np.nan
+            following[data.terminal[rows] | data.timeout[rows]] = np.nan
         return following
 
     def select(self, rows: np.ndarray) -> DatasetView:

@@ -1,9 +1,10 @@
-"""Updates a second on one core: TD3+BC beside a plain eager one, PRDC beside TD3+BC. Ratios are taken in one run.
+"""Updates a second on one core: TD3+BC, A2PR and O-DICE beside plain eager ones, PRDC beside TD3+BC.
 
-    python -m experiments.benchmarks.speed --out OUT [--rows 400000] [--rounds 15] [--device cpu]
+    python -m experiments.benchmarks.speed --out OUT [--only odice ...] [--rows 400000] [--rounds 15] [--device cpu]
 
-Every round measures all contestants in turn, so a machine that drifts drifts for all; the table holds every round and
-the summary the medians of the rounds' ratios. Times are processor seconds on a CPU, wall seconds on CUDA.
+Ratios are taken in one run. Every round measures all contestants in turn, so a machine that drifts drifts for all; the
+table holds every round and the summary the medians of the rounds' ratios. Times are processor seconds on a CPU, wall
+seconds on CUDA.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
 from experiments.benchmarks.nearest import roll_out
+from experiments.benchmarks.plain_a2pr import PlainA2PR
+from experiments.benchmarks.plain_odice import PlainODICE
 from experiments.benchmarks.plain_td3_bc import PlainTD3BC
 from experiments.cpu import choose_matmul, cpu_settings
+from experiments.presets import preset
 from experiments.results import write_text
-from offline_rl import PRDC, TD3BC, OfflineLearner
+from offline_rl import A2PR, ODICE, PRDC, TD3BC, OfflineLearner
 from orbs import Transitions
 
+Measured: TypeAlias = tuple[list[dict[str, Any]], list[str]]  # rows of speed.csv, lines of speed.md
 ALPHA = {"HalfCheetah": 40.0, "Hopper": 2.5}
 
 
@@ -69,15 +74,73 @@ def ratios(frame: pd.DataFrame, numerator: str, denominator: str) -> tuple[float
     return float(quotient.median()), float(quotient.min()), float(quotient.max())
 
 
-def main() -> None:
+def measure_td3bc(data: Transitions, kind: str, given: argparse.Namespace) -> Measured:
+    one, four = (TD3BC.for_dataset(data, runs=runs, alpha=ALPHA[kind], device=given.device) for runs in (1, 4))
+    return _beside_plain("td3bc", PlainTD3BC(data).update, one, four, (60, 100, 30), kind, given)
+
+
+def measure_a2pr(data: Transitions, kind: str, given: argparse.Namespace) -> Measured:
+    values = preset("a2pr", f"{kind.lower()}-medium-v2").values
+    one, four = (A2PR.for_dataset(data, runs=runs, device=given.device, **values) for runs in (1, 4))
+    return _beside_plain("a2pr", PlainA2PR(data).update, one, four, (12, 24, 6), kind, given)
+
+
+def measure_odice(data: Transitions, kind: str, given: argparse.Namespace) -> Measured:
+    """After a warm-up: the cost goes with the share of rows that the policy learns from, which moves in training."""
+    values = preset("odice", f"{kind.lower()}-medium-v2").values
+    one, four = (ODICE.for_dataset(data, runs=runs, device=given.device, **values) for runs in (1, 4))
+    for learner in (one, four):
+        learner.update(given.warm_up)
+        learner.metrics()
+    rows, lines = _beside_plain("odice", PlainODICE(data).update, one, four, (20, 40, 10), kind, given)
+    share = float(one.metrics()["weighted_share"][0])
+    note = f"after {given.warm_up} updates {share:.3f} of the rows have a weight"
+    return rows, [*lines, f"| {kind} | odice: {note} | | | | |"]
+
+
+def measure_prdc(data: Transitions, kind: str, given: argparse.Namespace) -> Measured:
+    """PRDC beside TD3+BC, both after a warm-up."""
+    began = time.perf_counter()
+    prdc = PRDC.for_dataset(data, beta=2.0, alpha=ALPHA[kind], device=given.device)
+    build = time.perf_counter() - began
+    one = TD3BC.for_dataset(data, alpha=ALPHA[kind], device=given.device)
+    one.update(given.warm_up)
+    prdc.update(given.warm_up)
+    prdc.metrics()
+    contestants = {"td3bc": (one.update, 100, 1), "prdc": (prdc.update, 100, 1)}
+    rows = compare(contestants, given.rounds, f"{kind}, after {given.warm_up} updates", given.device)
+    frame = pd.DataFrame(rows)
+    seen = {name: float(value[0]) for name, value in prdc.metrics().items()}
+    table_seconds = f"{build:.0f} s from the data to a PRDC learner (the neighbour table, or its cached file)"
+    found = f"certified {seen['certified_rate']:.3f}, own row {seen['own_row_rate']:.3f}"
+    medians = frame.groupby("contestant")["run_updates_per_s"].median()
+    extra = [
+        f"{steps}: {(steps / medians['prdc'] + build) / (steps / medians['td3bc']):.2f}"
+        for steps in (200_000, 1_000_000)
+    ]
+    line = f"| {kind} | {table_seconds}; {found} | | | | cost with it included, at {', '.join(extra)} |"
+    return rows, [*_lines(frame, kind, [("td3bc", "prdc")]), line]
+
+
+# The plain versions run on a CPU: without one there is nothing to compare with.
+GROUPS = {"td3bc": measure_td3bc, "prdc": measure_prdc, "a2pr": measure_a2pr, "odice": measure_odice}
+ANY_DEVICE = ("prdc",)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for speed.csv and speed.md")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups to measure")
+    parser.add_argument("--kinds", nargs="+", choices=ALPHA, default=list(ALPHA), help="kinds of data")
     parser.add_argument("--rows", type=int, default=400_000, help="rows of each dataset")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of measurement")
-    parser.add_argument("--warm-up", type=int, default=2000, help="PRDC and TD3+BC updates before they are timed")
+    parser.add_argument("--warm-up", type=int, default=2000, help="updates before PRDC and O-DICE are timed")
     parser.add_argument("--one-controller", action="store_true", help="data of a single noisy behaviour policy")
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    groups = [name for name in GROUPS if name in given.only and (given.device == "cpu" or name in ANY_DEVICE)]
+    if not groups:
+        parser.error(f"--only {' '.join(given.only)} has nothing to measure on {given.device}: use {ANY_DEVICE[0]}")
     matmul = choose_matmul("auto")
     rows: list[dict[str, Any]] = []
     lines = [
@@ -89,42 +152,36 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     with cpu_settings(matmul):
-        for kind in ("HalfCheetah", "Hopper"):
+        for kind in given.kinds:
             data = transitions(kind, given.rows, given.one_controller)
-            began = time.perf_counter()
-            prdc: OfflineLearner = PRDC.for_dataset(data, beta=2.0, alpha=ALPHA[kind], device=given.device)
-            build = time.perf_counter() - began
-            one = TD3BC.for_dataset(data, alpha=ALPHA[kind], device=given.device)
-            four = TD3BC.for_dataset(data, runs=4, alpha=ALPHA[kind], device=given.device)
-            if given.device == "cpu":
-                plain = PlainTD3BC(data)
-                contestants = {"plain": (plain.update, 60, 1), "td3bc": (one.update, 100, 1),
-                               "td3bc x4": (four.update, 30, 4)}  # fmt: skip
-                measured = compare(contestants, given.rounds, kind, given.device)
+            for name in groups:
+                measured, told = GROUPS[name](data, kind, given)
                 rows += measured
-                frame = pd.DataFrame(measured)
-                lines += _lines(frame, kind, [("td3bc", "plain"), ("td3bc x4", "plain")])
-            one.update(given.warm_up)
-            prdc.update(given.warm_up)
-            prdc.metrics()
-            contestants = {"td3bc": (one.update, 100, 1), "prdc": (prdc.update, 100, 1)}
-            measured = compare(contestants, given.rounds, f"{kind}, after {given.warm_up} updates", given.device)
-            rows += measured
-            frame = pd.DataFrame(measured)
-            lines += _lines(frame, kind, [("td3bc", "prdc")])
-            seen = {name: float(value[0]) for name, value in prdc.metrics().items()}
-            table_seconds = f"{build:.0f} s from the data to a PRDC learner (the neighbour table, or its cached file)"
-            found = f"certified {seen['certified_rate']:.3f}, own row {seen['own_row_rate']:.3f}"
-            medians = frame.groupby("contestant")["run_updates_per_s"].median()
-            extra = [
-                f"{steps}: {(steps / medians['prdc'] + build) / (steps / medians['td3bc']):.2f}"
-                for steps in (200_000, 1_000_000)
-            ]
-            lines.append(f"| {kind} | {table_seconds}; {found} | | | | cost with it included, at {', '.join(extra)} |")
+                lines += told
     given.out.mkdir(parents=True, exist_ok=True)
     write_text(given.out / "speed.csv", pd.DataFrame(rows).to_csv(index=False))
     write_text(given.out / "speed.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
+
+
+def _beside_plain(
+    name: str,
+    plain: Callable[[int], None],
+    one: OfflineLearner,
+    four: OfflineLearner,
+    updates: tuple[int, int, int],
+    kind: str,
+    given: argparse.Namespace,
+) -> Measured:
+    """One and four runs beside the plain version; `updates` a round of each of the three."""
+    baseline, many = f"plain {name}", f"{name} x4"
+    contestants = {
+        baseline: (plain, updates[0], 1),
+        name: (one.update, updates[1], 1),
+        many: (four.update, updates[2], 4),
+    }
+    rows = compare(contestants, given.rounds, kind, given.device)
+    return rows, _lines(pd.DataFrame(rows), kind, [(name, baseline), (many, baseline)])
 
 
 def _lines(frame: pd.DataFrame, kind: str, pairs: list[tuple[str, str]]) -> list[str]:

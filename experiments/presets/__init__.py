@@ -1,7 +1,8 @@
-"""Hyperparameters by algorithm and dataset, as data with their source.
+"""Hyperparameters by algorithm and dataset (or environment), as data with their source.
 
-One JSON file an algorithm: a list of rules, each a pattern of dataset names, the values that it sets and where they
-come from. The first pattern that fits wins; no fit means the algorithm's defaults plus the rule named "*".
+One JSON file an algorithm: a list of rules, each a pattern of dataset names ("dataset"; "env": environment ids, for
+agents that interact), the values that it sets and where they come from. The first pattern that fits wins; no fit
+means the algorithm's defaults plus the rule named "*".
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ def rules(algorithm: str) -> list[Preset]:
     file = resources.files("experiments.presets") / f"{algorithm}.json"
     if not file.is_file():
         return []
-    return [Preset(rule["values"], rule["dataset"], rule["source"]) for rule in json.loads(file.read_text("utf-8"))]
+    found = json.loads(file.read_text("utf-8"))
+    return [Preset(rule["values"], rule.get("env") or rule["dataset"], rule["source"]) for rule in found]
 
 
-def preset(algorithm: str, dataset: str) -> Preset:
-    """The first rule whose pattern fits the dataset's name (without a leading "local/")."""
+def preset(algorithm: str, name: str) -> Preset:
+    """The first rule whose pattern fits the dataset's name (without a leading "local/") or the environment's id."""
     for rule in rules(algorithm):
-        if fnmatchcase(dataset.removeprefix("local/"), rule.pattern):
+        if fnmatchcase(name.removeprefix("local/"), rule.pattern):
             return rule
     return Preset({}, "(none)", "the algorithm's defaults")

@@ -13,9 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offline_rl.critics.interface import Evaluation, joint, per_member
 from offline_rl.critics.twin import TwinCritic
-from offline_rl.networks import Adam, Parameters, clone_parameters, init_mlp, member, mlp
+from offline_rl.networks import Adam, Parameters, clone_parameters, init_mlp, mlp
 from orbs import Philox
 
 __all__ = ["EPS", "LayerNormTwinCritic", "init_rebrac", "normed_mlp"]
@@ -77,25 +76,7 @@ class LayerNormTwinCritic(TwinCritic):
         self.target = clone_parameters(self.parameters)
         self.optimiser = Adam(self.parameters, learning_rate)
 
-    def evaluate(self, obs: Tensor, action: Tensor, features: bool = False) -> Evaluation:
+    def _network(self, x: Tensor, parameters: list[Tensor], hidden_only: bool = False) -> Tensor:
         if not self._normed:
-            return super().evaluate(obs, action, features)
-        hidden = normed_mlp(per_member(joint(obs, action), self.members), self.parameters, hidden_only=True)
-        mean = self._split(mlp(hidden, self.parameters[-2:]))
-        return Evaluation(mean, None, hidden.view(-1, self.members, *hidden.shape[1:]) if features else None)
-
-    @torch.no_grad()
-    def backup_value(self, next_obs: Tensor, next_action: Tensor) -> Tensor:
-        if not self._normed:
-            return super().backup_value(next_obs, next_action)
-        values = self._split(normed_mlp(per_member(joint(next_obs, next_action), self.members), self.target))
-        return torch.minimum(values[:, 0], values[:, 1])
-
-    def actor_value(self, obs: Tensor, action: Tensor) -> Tensor:
-        if not self._normed:
-            return super().actor_value(obs, action)
-        x = joint(obs, action)
-        if self._actor_value == "q1":
-            return normed_mlp(x, member(self.parameters, 0, self.members)).squeeze(-1)
-        values = self._split(normed_mlp(per_member(x, self.members), [p.detach() for p in self.parameters]))
-        return torch.minimum(values[:, 0], values[:, 1])
+            return super()._network(x, parameters, hidden_only)
+        return normed_mlp(x, parameters, hidden_only)

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from offline_rl.critics.interface import Batch, Evaluation, joint, per_member, td_target
-from offline_rl.networks import Adam, clone_parameters, init_mlp, member, mlp, polyak
+from offline_rl.critics.interface import Critic, Evaluation, joint, per_member
+from offline_rl.networks import Adam, clone_parameters, init_mlp, member, mlp
 from orbs import Philox
 
 __all__ = ["TwinCritic", "twin_loss"]
@@ -20,7 +20,7 @@ def twin_loss(values: Tensor, target: Tensor) -> Tensor:
     return (values - target.unsqueeze(1)).square().mean(2).sum(1)
 
 
-class TwinCritic:
+class TwinCritic(Critic):
     """Two independent networks a run, [obs, action] -> value.
 
     Args:
@@ -28,6 +28,7 @@ class TwinCritic:
         obs_dim, action_dim, hidden: shapes.
         discount, tau, learning_rate: gamma, Polyak step, Adam's step.
         actor_value: "q1", the first member alone (TD3, TD3+BC, PRDC), or "min" over both (ReBRAC).
+        members: 1 makes it DDPG's single critic.
     """
 
     members = 2
@@ -43,62 +44,52 @@ class TwinCritic:
         learning_rate: float = 3e-4,
         actor_value: Literal["q1", "min"] = "q1",
         dtype: torch.dtype = torch.float32,
+        members: int = 2,
     ) -> None:
-        self.discount, self.tau = discount, tau
+        self.discount, self.tau, self.members = discount, tau, members
         self._actor_value = actor_value
         sizes = (obs_dim + action_dim, *hidden, 1)
         self.parameters = init_mlp(philox, "critic", sizes, self.members, dtype)
         self.target = clone_parameters(self.parameters)
         self.optimiser = Adam(self.parameters, learning_rate)
 
-    def evaluate(self, obs: Tensor, action: Tensor, features: bool = False) -> Evaluation:
+    def evaluate(self, obs: Tensor, action: Tensor, features: bool = False, target: bool = False) -> Evaluation:
         x = per_member(joint(obs, action), self.members)
+        if target:
+            with torch.no_grad():
+                return self._evaluation(x, self.target, features)
+        return self._evaluation(x, self.parameters, features)
+
+    def _evaluation(self, x: Tensor, parameters: list[Tensor], features: bool) -> Evaluation:
         if not features:
-            return Evaluation(self._split(mlp(x, self.parameters)), None, None)
-        hidden = mlp(x, self.parameters[:-2], final_relu=True)
-        mean = torch.baddbmm(self.parameters[-1], hidden, self.parameters[-2])
-        return Evaluation(self._split(mean), None, hidden.view(-1, self.members, *hidden.shape[1:]))
+            return Evaluation(self._split(self._network(x, parameters)), None, None)
+        hidden = self._network(x, parameters, hidden_only=True)
+        mean = self._split(mlp(hidden, parameters[-2:]))
+        return Evaluation(mean, None, hidden.view(-1, self.members, *hidden.shape[1:]))
 
-    @torch.no_grad()
-    def backup_value(self, next_obs: Tensor, next_action: Tensor) -> Tensor:
-        values = self._split(mlp(per_member(joint(next_obs, next_action), self.members), self.target))
-        return torch.minimum(values[:, 0], values[:, 1])
+    def _network(self, x: Tensor, parameters: list[Tensor], hidden_only: bool = False) -> Tensor:
+        """x (G, B, in) -> (G, B, 1), or the last hidden layer."""
+        return mlp(x, parameters[:-2], final_relu=True) if hidden_only else mlp(x, parameters)
 
-    @torch.no_grad()
-    def td_target(self, batch: Batch, next_action: Tensor, bonus: Tensor | None = None) -> Tensor:
-        backup = self.backup_value(batch.next_obs, next_action)
-        return td_target(batch.reward, batch.terminal, backup if bonus is None else backup + bonus, self.discount)
+    def combined(self, evaluation: Evaluation) -> Tensor:
+        return evaluation.mean.amin(1)
 
-    def loss(self, batch: Batch, target: Tensor, next_action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        values = self.evaluate(batch.obs, batch.action).mean
-        loss = twin_loss(values, target)
-        return loss, {"critic_loss": loss.detach(), "q_data": values.detach().mean((1, 2))}
-
-    def update(self, batch: Batch, next_action: Tensor, bonus: Tensor | None = None) -> dict[str, Tensor]:
-        loss, metrics = self.loss(batch, self.td_target(batch, next_action, bonus), next_action)
-        self.optimiser.minimise(loss.sum())
-        return metrics
+    def evaluation_loss(self, evaluation: Evaluation, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = twin_loss(evaluation.mean, target)
+        return loss, {"critic_loss": loss.detach(), "q_data": evaluation.mean.detach().mean((1, 2))}
 
     def actor_value(self, obs: Tensor, action: Tensor) -> Tensor:
         x = joint(obs, action)
         if self._actor_value == "q1":
-            return mlp(x, member(self.parameters, 0, self.members)).squeeze(-1)
-        values = self._split(mlp(per_member(x, self.members), [p.detach() for p in self.parameters]))
-        return torch.minimum(values[:, 0], values[:, 1])
+            return self._network(x, member(self.parameters, 0, self.members)).squeeze(-1)
+        values = self._network(per_member(x, self.members), [p.detach() for p in self.parameters])
+        return self._split(values).amin(1)
 
-    def sync_target(self) -> None:
-        polyak(self.target, self.parameters, self.tau)
+    def head_weight(self) -> Tensor:
+        return self.parameters[-2].detach().view(-1, self.members, self.parameters[-2].shape[1])
 
-    def train(self) -> None:
-        """Nothing to switch: no dropout."""
-
-    def eval(self) -> None:
-        """Nothing to switch: no dropout."""
-
-    def state(self) -> dict[str, Tensor]:
-        named = {f"online.{i}": p for i, p in enumerate(self.parameters)}
-        named |= {f"target.{i}": p for i, p in enumerate(self.target)}
-        return named | {f"adam.{name}": tensor for name, tensor in self.optimiser.state().items()}
+    def head_bias(self) -> Tensor:
+        return self.parameters[-1].detach().view(-1, self.members)
 
     def _split(self, stacked: Tensor) -> Tensor:
         """(R * E, B, 1) -> (R, E, B)."""

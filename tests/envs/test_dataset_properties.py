@@ -105,7 +105,7 @@ def test_view_by_parts_is_the_view(
     data = from_arrays(build(episodes, tail, seed), terminate_on_end=late)
     whole, view = data.transitions(), data.view()
     edges = sorted({0, len(view), *(cut for cut in cuts if cut < len(view))})
-    for field in ROW_FIELDS:
+    for field in (*ROW_FIELDS, "next_action"):
         parts = [view.part(field, a, b) for a, b in itertools.pairwise(edges)]
         np.testing.assert_array_equal(np.concatenate(parts), getattr(whole, field))
     assert view.checksum() == whole.checksum()

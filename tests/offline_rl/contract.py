@@ -1,9 +1,11 @@
-"""What an algorithm brings to the contract suite of test_contract.py: one line in CASES."""
+"""What an algorithm brings to the contract suite of test_contract.py and test_contract_files.py: one line in CASES."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 import offline_rl
 from orbs import Transitions
@@ -71,7 +73,18 @@ CASES = [
         actor_critic=False,
     ),
     Case("a2pr", "A2PR", A2PR_SMALL),
-    Case("a2pr-paper", "A2PR", {**A2PR_SMALL, "vae_source": "prior", "detach_vae_target": True, "fresh_value": True}),
+    Case("a2pr-detached", "A2PR", {**A2PR_SMALL, "detach_vae_target": True, "fresh_value": True}),
+    Case("a2pr-prior", "A2PR", {"critic_hidden": (16,), "vae_hidden": (16,), "vae_source": "prior"}),
+    Case("td3bc-stac", "TD3BC", {"critic": "stac", "critic_dropout": 0.1}),
+    Case("td3bc-beer", "TD3BC", {"beer": 0.1, "beer_bound": "author"}),
+    Case("prdc-stac", "PRDC", {"beta": 2.0, "critic": "stac", "critic_combine": "min_mean", "beer": 0.1}),
+    Case("a2pr-stac", "A2PR", {**A2PR_SMALL, "critic": "stac", "critic_dropout": 0.1}),
 ]
 
-__all__ = ["CASES", "DATA", "Case"]
+__all__ = ["CASES", "DATA", "Case", "assert_same"]
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    """Two snapshots are equal to the last bit."""
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []

@@ -1,11 +1,15 @@
-"""A2PR once more, run by run in float64, from specs/a2pr.md section 3; shares no code with offline_rl."""
+"""A2PR once more, run by run in float64, from specs/a2pr.md section 3; shares no code with offline_rl.
+
+At the end the small learners that the tests of A2PR train.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from tests.offline_rl.reference import Reference, TextbookAdam, flatten, layers_of, net
+from offline_rl import A2PR
+from tests.offline_rl.reference import Reference, TextbookAdam, flatten, layers_of, make_data, net
 
 F64 = torch.float64
 
@@ -123,3 +127,36 @@ class A2PRReference(Reference):
         for name, own in (("value", flatten(self.V)), ("vae_encoder", encoder), ("vae_decoder", flatten(self.decoder))):
             gaps += [(state[f"{name}.{i}"][self.run] - p).abs().max().item() for i, p in enumerate(own)]
         return max(gaps)
+
+
+SMALL = {
+    "runs": 2,
+    "dtype": F64,
+    "hidden": (16, 12),
+    "critic_hidden": (14, 12, 10),
+    "vae_hidden": (18, 16),
+    "batch_size": 20,
+    "learning_rate": 3e-3,
+    "value_learning_rate": 2e-3,
+    "vae_learning_rate": 4e-3,
+}
+
+
+def built(data=None, **arguments):
+    return A2PR.for_dataset(data or make_data(), **{**SMALL, **arguments})
+
+
+def trained(steps, data=None, **arguments):
+    learner = built(data, **arguments)
+    learner.update(steps)
+    return learner
+
+
+def lively(data, **arguments):
+    """A learner whose values differ from row to row (untrained ones hardly do), so that every branch is taken."""
+    learner = built(data, **{"reward_shift": -1.0, **arguments})  # Q values rise and fall
+    with torch.no_grad():
+        state = learner.critic.state()
+        for last in (state["online.6"], state["target.6"], learner.value[-2]):
+            last.mul_(12.0)
+    return learner

@@ -67,7 +67,7 @@ class ReferenceIQL:
         self.actor_adam = TextbookAdam([*flatten(self.actor), *free], rate)
         self.value_adam = TextbookAdam(flatten(self.value), rate)
         self.critic_adams = [TextbookAdam(flatten(q), rate) for q in self.critics]
-        self.losses = {}
+        self.metrics = {}  # of the last update
 
     def mean(self, s, step):
         """tanh mean, with the dropout of update `step`."""
@@ -94,16 +94,19 @@ class ReferenceIQL:
             part = min((step - 1) / config.cosine_steps, 1.0)
             self.actor_adam.rate = config.learning_rate * (1 + np.cos(np.pi * part)) / 2
         loss = torch.mean(weight * error)
-        self.losses["actor_loss"] = loss.item()
+        self.metrics["actor_loss"] = loss.item()
+        self.metrics |= {"advantage": advantage.mean().item(), "weight": weight.mean().item()}
         self.actor_adam.descend(loss)
 
     def critic_step(self, rows, backup):
         config = self.config
         y = self.r[rows] + config.discount * self.goes_on[rows] * backup
         x = torch.cat([self.s[rows], self.a[rows]], 1)
-        losses = [torch.mean((net(x, q)[:, 0] - y) ** 2) for q in self.critics]
+        values = [net(x, q)[:, 0] for q in self.critics]
+        losses = [torch.mean((value - y) ** 2) for value in values]
+        self.metrics["q_data"] = torch.stack(values).mean().item()
         share = 0.5 if config.critic_reduction == "mean" else 1.0
-        self.losses["critic_loss"] = share * sum(loss.item() for loss in losses)
+        self.metrics["critic_loss"] = share * sum(loss.item() for loss in losses)
         for adam, loss in zip(self.critic_adams, losses, strict=True):
             adam.descend(share * loss)
         with torch.no_grad():
@@ -121,7 +124,7 @@ class ReferenceIQL:
                 old, old_next = net(s, self.value)[:, 0], net(s2, self.value)[:, 0]
             u = q - net(s, self.value)[:, 0]
             loss = torch.mean(torch.abs(config.expectile - (u < 0).double()) * u**2)
-            self.losses["value_loss"] = loss.item()
+            self.metrics |= {"value_loss": loss.item(), "value": old.mean().item()}
             self.value_adam.descend(loss)
             if config.update_order == "actor_last":
                 self.critic_step(rows, old_next)

@@ -1,7 +1,7 @@
 """O-DICE once more, run by run in float64, from the formulas of specs/odice.md.
 
-Shares no code with offline_rl: one head at a time, LayerNorm and Adam written out, autograd through f* as defined.
-Only the starting weights and the row draws are the learner's.
+The reference shares no code with offline_rl: one head at a time, LayerNorm and Adam written out, autograd through f* as
+defined. Only the starting weights and the row draws are the learner's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,35 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.offline_rl.reference import F64, TextbookAdam, flatten, layers_of, net
+from offline_rl import ODICE
+from tests.offline_rl.reference import F64, TextbookAdam, flatten, layers_of, make_data, net
+
+SMALL = {
+    "runs": 2,
+    "dtype": F64,
+    "hidden": (16, 12),
+    "actor_hidden": (10, 9),
+    "batch_size": 20,
+    "learning_rate": 3e-3,
+}
+DATA = make_data()
+BOX = {"low": [-0.3, 1.0], "high": [0.7, 4.0]}
+
+
+def shaken(data=DATA, **arguments):
+    """A learner whose LayerNorms, log-stds and slow copies are not what they start as."""
+    learner = ODICE.for_dataset(data, **{**SMALL, **arguments})
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in [*learner.value, *learner.value_target, *learner.actor]:
+            p += 0.2 * torch.randn(p.shape, generator=generator, dtype=F64)
+        learner.log_std.copy_(torch.linspace(-0.5, 2.5, learner.log_std.numel()).view(learner.log_std.shape))
+        learner.log_std[0, 0, 0] = -5.5
+    return learner
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=F64)
 
 
 def f_star(y, divergence):

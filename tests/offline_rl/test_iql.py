@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from experiments.presets import preset
 from offline_rl import BC, IQL
 from offline_rl.iql import (
     advantage_weight,
@@ -106,13 +106,25 @@ def test_returns_equal_those_of_a_loop_over_rows(rows, monkeypatch):
 
 
 def test_returns_by_hand():
-    """Episodes (1 + 2), (4), (8 + 16): the terminal cuts, and so does the jump; s' = s within 1e-6 does not."""
-    obs, next_obs = np.array([[0.0], [1], [2], [5], [6]]), np.array([[1.0 + 5e-8], [9], [3], [6], [7]])
-    data = Transitions(obs, np.zeros((5, 1)), [1, 2, 4, 8, 16], next_obs, [0, 1, 0, 0, 0])
-    assert episode_returns(data).tolist() == [3, 4, 24]
+    """Episodes (1 + 2), (4), (8 + 16), (32): the terminal cuts, and so does a jump, of 1e-5 too; 5e-7 does not."""
+    obs, next_obs = np.array([[0.0], [1], [2], [5], [6], [7]]), np.array([[1 + 5e-7], [9], [3], [6], [7 + 1e-5], [8]])
+    data = Transitions(obs, np.zeros((6, 1)), [1, 2, 4, 8, 16, 32], next_obs, [0, 1, 0, 0, 0, 0])
+    assert 1 < data.next_obs[0, 0] < 1 + 1e-6  # not rounded away
+    assert episode_returns(data).tolist() == [3, 4, 24, 32]
     assert block_returns(data).tolist() == [3]
     learner = IQL.for_dataset(data, reward_normaliser="episodes", reward_shift=-1.0, hidden=(4,))
-    np.testing.assert_allclose(learner._data[:, 2], np.array([1, 2, 4, 8, 16]) * 1000 / 21 - 1, rtol=1e-6)
+    np.testing.assert_allclose(learner._data[:, 2], np.array([1, 2, 4, 8, 16, 32]) * 1000 / 29 - 1, rtol=1e-6)
+
+
+def test_other_data_on_a_trained_learner_are_scaled_by_their_own_returns():
+    """And the warning says so (test_contract.py): V and the critics meet rewards of another scale."""
+    data = chained(40)
+    learner = IQL.for_dataset(data, reward_normaliser="episodes", hidden=(4,), batch_size=4)
+    old = learner.reward_factor
+    learner.update(1)
+    with pytest.warns(UserWarning, match="rewards are scaled follow from the new data"):
+        learner.attach(dataclasses.replace(data, reward=10 * data.reward))
+    assert learner.reward_factor == pytest.approx(old / 10, rel=1e-6)
 
 
 def test_returns_without_a_range_are_refused():
@@ -149,6 +161,17 @@ def test_orthogonal_weights():
     assert all(torch.equal(a.float(), b) for a, b in zip(weights, single, strict=True))
 
 
+@pytest.mark.parametrize("initialisation", ["orthogonal", "uniform"])
+def test_the_twin_critics_start_apart_and_their_targets_as_copies(initialisation):
+    state = IQL(3, 2, runs=2, hidden=(16, 12), initialisation=initialisation).state_dict()
+    for layer in range(6):
+        online = state[f"critic.online.{layer}"]
+        assert online.shape[0] == 4
+        assert torch.equal(online, state[f"critic.target.{layer}"])
+        if layer % 2 == 0 or initialisation == "uniform":  # orthogonal biases are all 0
+            assert not any(torch.equal(online[i], online[j]) for i, j in itertools.combinations(range(4), 2))
+
+
 # Whole updates against the second implementation
 
 CASES = {
@@ -168,7 +191,7 @@ CASES = {
 
 @pytest.mark.parametrize(("shape", "arguments"), CASES.values(), ids=CASES)
 def test_updates_equal_the_second_implementation(shape, arguments):
-    """Three updates of two runs, parameters to 1e-10 in float64; the losses of the last one, too."""
+    """Three updates of two runs, parameters to 1e-10 in float64; every metric of the last one, too."""
     data = make_data(**shape)
     learner = IQL.for_dataset(data, **{**SMALL, **arguments})
     references = [ReferenceIQL(learner, data, run) for run in (0, 1)]
@@ -178,8 +201,9 @@ def test_updates_equal_the_second_implementation(shape, arguments):
     found = learner.metrics()
     for run, reference in enumerate(references):
         assert reference.train(3).worst_gap() < 1e-10
-        for name, loss in reference.losses.items():
-            assert found[name][run] == pytest.approx(loss, rel=1e-9), name
+        assert found.keys() == reference.metrics.keys()
+        for name, value in reference.metrics.items():
+            assert found[name][run] == pytest.approx(value, rel=1e-9), name
 
 
 def test_the_switches_matter():
@@ -340,7 +364,7 @@ def test_wrong_variants_do_not_find_it():
     assert (played(discount=0.0)[0] < 0).all()
 
 
-# Bad input and presets
+# Bad input
 
 
 @pytest.mark.parametrize(
@@ -355,9 +379,10 @@ def test_wrong_variants_do_not_find_it():
         ("critic_reduction", ["average"]),
         ("initialisation", ["xavier"]),
         ("policy", ["tanh"]),
-        ("log_std_min", [2.0, 3.0, float("nan")]),
+        ("log_std_min", [2.0, 3.0, float("nan"), -20.5, -1e30, "x"]),
+        ("log_std_max", [20.5, 1e30, float("inf")]),
         ("dropout", [1.0, -0.1, True]),
-        ("cosine_steps", [0, -5, 2.5]),
+        ("cosine_steps", [0, -5, 2.5, True]),
         ("clip_data_actions", [1]),
         ("reward_normaliser", ["range"]),
     ],
@@ -366,16 +391,3 @@ def test_hyperparameters_out_of_range(field, values):
     for value in values:
         with pytest.raises(ValueError, match=rf"iql\.{field}: expected .* Fix: "):
             IQL(3, 2, **{field: value})
-
-
-def test_presets_are_whole_columns():
-    """Rows of CORL's own carry all of CORL's choices, the authors' rows none of them."""
-    for name in ("hopper-medium-v2", "hopper-medium-replay-v2", "hopper-medium-expert-v2", "maze2d-large-v1"):
-        values = preset("iql", name).values
-        assert {field: values[field] for field in CORL} == CORL, name
-    for name in ("halfcheetah-medium-v2", "walker2d-random-v2", "hopper-expert-v2", "hopper-random-v2"):
-        assert preset("iql", name).values == {"reward_normaliser": "episodes"}
-    assert preset("iql", "hopper-medium-replay-v2").values["tau"] == 0.001
-    assert preset("iql", "hopper-medium-expert-v2").values["beta"] == 6.0
-    assert preset("iql", "antmaze-large-play-v2").values == {"expectile": 0.9, "beta": 10.0, "reward_shift": -1.0}
-    assert preset("iql", "pen-human-v1").values == {"beta": 0.5, "dropout": 0.1}

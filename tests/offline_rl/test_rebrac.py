@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,7 @@ import pytest
 import torch
 
 from envs.datasets import Dataset, from_arrays
-from experiments.presets import preset
-from offline_rl import ReBRAC
+from offline_rl import TD3BC, ReBRAC
 from offline_rl.critics.layer_norm import init_rebrac, normed_mlp
 from offline_rl.rebrac import squared_distance
 from orbs import Philox, Transitions
@@ -55,8 +56,14 @@ def test_initial_weights() -> None:
         assert 0.5e-3 < tensor.abs().max() <= 1e-3
 
 
-def reference(learner: ReBRAC, data: Transitions, run: int, steps: int) -> dict[str, torch.Tensor]:
-    """baselines_offline.md section 4, run by run, from the formulas; only weights and draws are the learner's."""
+def reference(
+    learner: ReBRAC, data: Transitions, run: int, steps: int
+) -> tuple[dict[str, torch.Tensor], dict[str, list[float]]]:
+    """baselines_offline.md section 4, run by run, from the formulas; only weights and draws are the learner's.
+
+    The parameters and, update by update, the metrics.
+    """
+    metrics = collections.defaultdict(list)
     config, state = learner.config, {name: x.detach().clone() for name, x in learner.state_dict().items()}
 
     def stack(prefix: str, index: int) -> list[torch.Tensor]:
@@ -101,6 +108,10 @@ def reference(learner: ReBRAC, data: Transitions, run: int, steps: int) -> dict[
             penalty = (((a2 - A2[rows]) / half) ** 2).sum(1)
             backup = torch.minimum(q(S2[rows], a2, slow[0]), q(S2[rows], a2, slow[1])) - config.critic_beta * penalty
             y = R[rows] + config.discount * (1 - D[rows]) * backup
+            values = [q(s, a, c) for c in critics]
+            metrics["next_distance"].append(penalty.mean().item())
+            metrics["q_data"].append(torch.stack(values).mean().item())
+            metrics["critic_loss"].append(sum(((value - y) ** 2).mean().item() for value in values))
         critic_adam.descend(sum(((q(s, a, c) - y) ** 2).mean() for c in critics))
         if (t - 1) % config.policy_period:
             continue
@@ -111,8 +122,13 @@ def reference(learner: ReBRAC, data: Transitions, run: int, steps: int) -> dict[
             if config.actor_value == "min"
             else q(s, p, critics[0])
         )
-        weight = 1 / value.detach().abs().mean() if config.normalise_q else 1.0
-        actor_adam.descend((config.actor_beta * (((p - a) / half) ** 2).sum(1) - weight * value).mean())
+        weight = 1 / value.detach().abs().mean().item() if config.normalise_q else 1.0
+        distance = (((p - a) / half) ** 2).sum(1)
+        loss = (config.actor_beta * distance - weight * value).mean()
+        for name, one in {"penalty": distance.mean(), "q_policy": value.mean(), "actor_loss": loss}.items():
+            metrics[name].append(one.item())
+        metrics["scale"].append(weight)
+        actor_adam.descend(loss)
         with torch.no_grad():
             source = before if config.slow_actor_lag else actor
             for target, parameter in zip(
@@ -123,7 +139,7 @@ def reference(learner: ReBRAC, data: Transitions, run: int, steps: int) -> dict[
     for i in (0, 1):
         found |= {f"critic.online.{j} {i}": x for j, x in enumerate(critics[i])}
         found |= {f"critic.target.{j} {i}": x for j, x in enumerate(slow[i])}
-    return found
+    return found, metrics
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -140,12 +156,32 @@ def test_updates_are_the_formulas(variant: dict[str, Any]) -> None:
     fresh = ReBRAC.for_dataset(data, **arguments)
     learner = ReBRAC.for_dataset(data, **arguments)
     learner.update(5)
-    state = learner.state_dict()
+    state, measured = learner.state_dict(), learner.metrics()
     for run in (0, 1):
-        for name, wanted in reference(fresh, data, run, 5).items():
+        parameters, metrics = reference(fresh, data, run, 5)
+        for name, wanted in parameters.items():
             key, _, which = name.partition(" ")
             got = state[key][2 * run + int(which) if which else run]
             assert (got - wanted).abs().max() < 1e-10, name
+        assert measured.keys() == metrics.keys()
+        for name, values in metrics.items():
+            assert measured[name][run] == pytest.approx(np.mean(values), rel=1e-9), name
+
+
+def test_its_limit_is_td3_bc() -> None:
+    """No LayerNorm, lag or critic penalty, Q1 for the minimum: beta1 = 1 / (alpha d) makes the sum TD3+BC's mean."""
+    data = make_data(action_dim=3)
+    shared: dict[str, Any] = {**SMALL, "policy_period": 1, "normalise_obs": False, "learning_rate": 3e-3}
+    theirs = {key: value for key, value in shared.items() if key[-5:] != "_beta" and key != "critic_learning_rate"}
+    switches: dict[str, Any] = {"actor_value": "q1", "critic_layer_norm": False, "slow_actor_lag": False}
+    betas = {"actor_beta": 1 / 3, "critic_beta": 0.0, "critic_learning_rate": 3e-3}
+    ours = ReBRAC.for_dataset(data, **{**shared, **switches, **betas})
+    limit = TD3BC.for_dataset(data, **theirs, alpha=1.0)
+    limit.load_state_dict({name: x.clone() for name, x in ours.state_dict().items()}, 0)
+    for learner in (ours, limit):
+        learner.update(20)
+    wanted = limit.state_dict()
+    assert max((x.detach() - wanted[name]).abs().max().item() for name, x in ours.state_dict().items()) < 1e-12
 
 
 def test_first_update_moves_the_actor_and_its_copy_lags() -> None:
@@ -203,20 +239,83 @@ def test_next_actions_of_a_dataset() -> None:
 
 
 def test_rows_without_a_next_action_are_left_out() -> None:
-    arrays = {key: np.asarray(value, np.bool_ if key[0] == "t" else np.float32) for key, value in episodes().items()}
-    bounds = (-np.ones(1, np.float32), np.ones(1, np.float32))
-    data = Dataset("x", *arrays.values(), *bounds, Path(), "", final_obs=np.zeros((2, 2), np.float32))
-    assert np.isnan(data.transitions().next_action).ravel().tolist() == [False, False, False, True, False]  # type: ignore[arg-type]
+    """One unknown coordinate is enough; what is kept is counted and stands at its own row."""
+    rng = np.random.default_rng(0)
+    following = rng.uniform(-1, 1, (5, 2)).astype(np.float32)
+    following[1, 1] = following[3, 0] = np.nan
+    data = Transitions(
+        rng.normal(size=(5, 3)), rng.uniform(-1, 1, (5, 2)), np.arange(5), rng.normal(size=(5, 3)), np.zeros(5),
+        next_action=following,
+    )  # fmt: skip
     learner = ReBRAC.for_dataset(data, runs=1, hidden=(4,), batch_size=4)
-    assert len(learner._data) == 4  # type: ignore[arg-type]
+    assert learner.rows_left_out == 2
+    assert learner._data is not None
+    assert learner._data[:, 5].tolist() == [0, 2, 4]  # the rewards
+    np.testing.assert_array_equal(learner._next_action.numpy(), following[[0, 2, 4]])
     learner.update(3)
     assert learner.finite().all()
+    assert ReBRAC.for_dataset(make_data(), hidden=(4,)).rows_left_out == 0
+
+
+def test_terminal_rows_stay_whatever_their_next_action() -> None:
+    """Their target is the reward: an unknown next action there trains to the same bits as any other."""
+    data = make_data()
+    assert data.next_action is not None
+    ended = data.terminal > 0
+    assert ended.any()
+    states = []
+    for value in (np.nan, 0.7):
+        following = data.next_action.copy()
+        following[ended, 1] = value
+        learner = ReBRAC.for_dataset(dataclasses.replace(data, next_action=following), **SMALL)
+        assert learner.rows_left_out == 0
+        learner.update(4)
+        assert learner.finite().all()
+        states.append(learner.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_caller_s_next_actions_are_neither_changed_nor_shared() -> None:
+    data = make_data()
+    assert data.next_action is not None
+    data.next_action[data.terminal > 0] = np.nan
+    given = data.next_action.copy()
+    learner = ReBRAC.for_dataset(data, hidden=(4,))
+    np.testing.assert_array_equal(data.next_action, given)
+    kept = learner._next_action.clone()
+    data.next_action[:] = 0.5
+    assert torch.equal(learner._next_action, kept)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_next_actions_where_final_observations_are_known(late: bool) -> None:
+    """Nothing was done in a final observation: unknown after the terminal row 1, which stays, and after the time-out
+    row 3, which is left out unless `terminate_on_end` makes it a terminal."""
+    arrays = {key: np.asarray(value, np.bool_ if key[0] == "t" else np.float32) for key, value in episodes().items()}
+    arrays["actions"] = arrays["actions"] + np.float32(2)  # a box without 0
+    bounds = (np.ones(1, np.float32), 3 * np.ones(1, np.float32))
+    final = np.zeros((2, 2), np.float32)
+    data = Dataset("x", *arrays.values(), *bounds, Path(), "", final_obs=final, terminate_on_end=late)
+    view = data.transitions()
+    assert view.next_action is not None
+    np.testing.assert_array_equal(view.next_action[[0, 2, 4]], arrays["actions"][[1, 3, 5]])
+    assert np.isnan(view.next_action[[1, 3]]).all()
+    for given in (data, view):
+        learner = ReBRAC.for_dataset(given, runs=1, hidden=(4,), batch_size=4)
+        assert learner.rows_left_out == (0 if late else 1)
+        kept = arrays["actions"][[1, 3, 5], 0].tolist()
+        wanted = [kept[0], 0, kept[1], 0, kept[2]] if late else [kept[0], 0, *kept[1:]]
+        assert learner._next_action[:, 0].tolist() == wanted
+        learner.update(3)
+        assert learner.finite().all()
+
+
+def test_data_without_next_actions_are_refused() -> None:
+    plain = (np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((4, 2)), np.zeros(4))
     with pytest.raises(ValueError, match=r"rebrac.attach: expected rows with a known next action"):
-        ReBRAC.for_dataset(Transitions(np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((4, 2)), np.zeros(4)))
+        ReBRAC.for_dataset(Transitions(*plain))
     with pytest.raises(ValueError, match=r"transitions.next_action: expected shape \(4, 1\)"):
-        Transitions(
-            np.zeros((4, 2)), np.zeros((4, 1)), np.zeros(4), np.zeros((4, 2)), np.zeros(4), next_action=np.zeros((3, 1))
-        )
+        Transitions(*plain, next_action=np.zeros((3, 1)))
 
 
 @pytest.mark.parametrize(
@@ -226,15 +325,3 @@ def test_rows_without_a_next_action_are_left_out() -> None:
 def test_bad_hyperparameters(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"rebrac.{field}: expected"):
         ReBRAC(2, 1, **{field: value})
-
-
-def test_presets() -> None:
-    """A few of the authors' configurations, by hand from the specification's tables."""
-    assert preset("rebrac", "hopper-medium-replay-v2").values == {"actor_beta": 0.05, "critic_beta": 0.5}
-    assert preset("rebrac", "local/walker2d-medium-v0").values == {"actor_beta": 0.05, "critic_beta": 0.1}
-    assert preset("rebrac", "antmaze-large-play-v2").values["discount"] == 0.999
-    assert preset("rebrac", "pen-cloned-v1").values["batch_size"] == 256
-    for name in ("halfcheetah-medium-v2", "door-human-v1", "maze2d-large-v1", "anything"):
-        ReBRAC.config_class(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in preset("rebrac", name).values.items()}
-        )
