@@ -26,7 +26,10 @@ __all__ = ["EnvFacts", "env_facts", "make_env", "make_vec", "missing_extra"]
 _ROBOTICS = ("AdroitHand", "Fetch", "HandReach", "HandManipulate", "AntMaze", "PointMaze", "FrankaKitchen")
 # This package's own environments that are made of gymnasium-robotics' parts.
 _OF_ROBOTICS = ("orbs/maze2d-", "orbs/antmaze-", "orbs/kitchen-")
-_EXTRA = 'install the extra: pip install "orbs[robotics]"'
+_DM_CONTROL = "dm_control/"
+_DM_CONTROL_STEPS = 1000  # the control suite's own limit, which it does not tell Gymnasium
+# The packages that an extra brings, as they are imported.
+_EXTRAS = {"robotics": ("gymnasium_robotics",), "dm-control": ("shimmy", "dm_control")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +49,11 @@ class EnvFacts:
 
 
 def make_env(env_id: str, *, d4rl_rules: bool = True, **kwargs: Any) -> gym.Env[Any, Any]:
-    """`gymnasium.make(env_id, **kwargs)`, after registering gymnasium-robotics where the id needs it.
+    """`gymnasium.make(env_id, **kwargs)`, after registering gymnasium-robotics or dm_control where the id needs it.
 
-    Observations that are dictionaries of vectors (goal environments) come flat, in the order of the sorted keys, which
-    is `gymnasium.wrappers.FlattenObservation`'s: achieved_goal, desired_goal, observation.
+    Observations that are dictionaries of vectors and numbers (goal environments, the control suite) come flat, in the
+    order of the sorted keys, which is `gymnasium.wrappers.FlattenObservation`'s: achieved_goal, desired_goal,
+    observation. The control suite ("dm_control/cheetah-run-v0") gets its limit of 1000 steps.
 
     Args:
         d4rl_rules: mend what sets the dense Adroit tasks apart from D4RL's (see `envs.adroit`): the sign of the
@@ -63,7 +67,10 @@ def make_env(env_id: str, *, d4rl_rules: bool = True, **kwargs: Any) -> gym.Env[
 
     robotics = env_id.startswith(_ROBOTICS)
     if robotics or env_id.startswith(_OF_ROBOTICS):
-        _register_robotics(env_id)
+        _register(env_id, "robotics", gymnasium_own=robotics)
+    if env_id.startswith(_DM_CONTROL):
+        _register(env_id, "dm-control", gymnasium_own=True)
+        kwargs.setdefault("max_episode_steps", _DM_CONTROL_STEPS)
     if robotics and d4rl_rules and env_id.startswith("AdroitHandPen-"):
         from envs.adroit import PEN_STEPS
 
@@ -152,30 +159,38 @@ def env_facts(env_id: str) -> EnvFacts:
 
 def missing_extra(env_id: str) -> str | None:
     """The extra of this package that must be installed before `env_id` can be made, or None if none is missing."""
-    needed = env_id.startswith((*_ROBOTICS, *_OF_ROBOTICS))
-    return "robotics" if needed and importlib.util.find_spec("gymnasium_robotics") is None else None
+    if env_id.startswith((*_ROBOTICS, *_OF_ROBOTICS)):
+        extra = "robotics"
+    elif env_id.startswith(_DM_CONTROL):
+        extra = "dm-control"
+    else:
+        return None
+    return extra if any(importlib.util.find_spec(name) is None for name in _EXTRAS[extra]) else None
 
 
 def _is_dict_of_vectors(space: Any) -> bool:
-    """Whether `space` is a dictionary, maybe of dictionaries, of boxes with one axis."""
+    """Whether `space` is a dictionary, maybe of dictionaries, of boxes with one axis or none."""
     from gymnasium import spaces
 
     def vectors(part: Any) -> bool:
         if isinstance(part, spaces.Dict):
             return all(vectors(inner) for inner in part.spaces.values())
-        return isinstance(part, spaces.Box) and len(part.shape) == 1
+        return isinstance(part, spaces.Box) and len(part.shape) <= 1
 
     return isinstance(space, spaces.Dict) and vectors(space)
 
 
-def _register_robotics(env_id: str) -> None:
+def _register(env_id: str, extra: str, *, gymnasium_own: bool) -> None:
+    """Import what the id needs; `gymnasium_own`: the id itself is that package's, so register it where it is not."""
     import gymnasium as gym
 
     try:
-        robotics = importlib.import_module("gymnasium_robotics")
+        package, *_ = [importlib.import_module(name) for name in _EXTRAS[extra]]
     except ImportError as error:
+        names = " and ".join(name.replace("_", "-") for name in _EXTRAS[extra])
         raise ImportError(
-            f"env: expected gymnasium-robotics, which '{env_id}' needs, got {error}. Fix: {_EXTRA}."
+            f"env: expected {names}, which '{env_id}' needs, got {error}. Fix: install the extra: "
+            f'pip install "orbs[{extra}]".'
         ) from error
-    if env_id.startswith(_ROBOTICS) and env_id not in gym.registry:
-        gym.register_envs(robotics)
+    if gymnasium_own and env_id not in gym.registry:
+        gym.register_envs(package)

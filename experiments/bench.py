@@ -1,7 +1,7 @@
 """`orbs bench`: every unit of a benchmark, trained in turn or side by side, then its table and plots.
 
-A unit is (algorithm, dataset, block of runs) in a folder of its own, as `orbs train` makes it. A unit that fails is
-reported and does not stop the others; whatever is stopped goes on with the same command.
+A unit is (algorithm, dataset or environment, block of runs) in a folder of its own, as `orbs train` makes it. A unit
+that fails is reported and does not stop the others; whatever is stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments import benchmark_file, pool, results
-from experiments.benchmark_file import OfflineBenchmark
+from experiments.agents import SECOND_OPINIONS
+from experiments.benchmark_file import Benchmark
 from experiments.options import Bench, Train
 from experiments.train import Unit, load_and_train, load_dataset, plan, train_unit
 from orbs import reject
@@ -37,20 +38,22 @@ def bench(options: Bench) -> int:
     if not options.report_only:
         todo = units(spec, options)
         print(
-            f"{spec.title}: {len(spec.algorithms)} algorithms, {len(spec.datasets)} datasets, {spec.runs} runs of "
-            f"{spec.steps} updates, in {len(todo)} units. Writes to {folder}.",
+            f"{spec.title}: {len(spec.algorithms)} algorithms, {len(spec.problems)} {spec.kind}, {spec.runs} runs of "
+            f"{spec.steps} {spec.noun}, in {len(todo)} units. Writes to {folder}.",
             flush=True,
         )
+        if options.every is not None and any(unit.algorithm in SECOND_OPINIONS for unit in todo):
+            print("Units of Stable-Baselines3 cannot be resumed: they are trained in one piece, in the last turn.")
         for target in targets(spec.steps, options.every):
             # The last target takes every unit, so that a folder with other settings is found even if it is complete.
-            due = [unit for unit in todo if _reached(unit.folder) < target or target == spec.steps]
+            due = [unit for unit in todo if target == spec.steps or _due(unit, target)]
             alive = [_until(unit, target) for unit in due if unit.folder not in failed]
             if not alive:
                 continue
             if options.jobs == 1:
                 failed |= _in_turn(alive)
             else:
-                errors = pool.each(load_and_train, alive, options.jobs, keep_going=True)
+                errors = pool.each(_alone, alive, options.jobs, keep_going=True)
                 failed |= {unit.folder: str(e) for unit, e in zip(alive, errors, strict=True) if e is not None}
     from experiments.bench_report import write
 
@@ -66,11 +69,11 @@ def bench(options: Bench) -> int:
     return 1 if failed else 0
 
 
-def chosen(spec: OfflineBenchmark, options: Bench) -> OfflineBenchmark:
+def chosen(spec: Benchmark, options: Bench) -> Benchmark:
     """The benchmark as the command line restricts and changes it.
 
     Raises:
-        ValueError: an algorithm or dataset that it does not have, or a number below 1.
+        ValueError: an algorithm, dataset or environment that it does not have, or a number below 1.
     """
     for field in ("runs", "steps", "eval_every", "eval_episodes", "every", "block", "jobs", "threads"):
         value = getattr(options, field)
@@ -81,7 +84,10 @@ def chosen(spec: OfflineBenchmark, options: Bench) -> OfflineBenchmark:
         # Every stop is an evaluation, so others would add rows that an uninterrupted run has not.
         reject("--every", f"a multiple of eval_every, {eval_every}", options.every, "round it")
     changes: dict[str, object] = {"set": spec.set + options.set}
-    for field in ("algos", "datasets"):
+    other = "envs" if spec.kind == "datasets" else "datasets"
+    if getattr(options, other):
+        reject(f"--{other}", f"none in a benchmark of {spec.kind}", getattr(options, other)[0], f"use --{spec.kind}")
+    for field in ("algos", spec.kind):
         name = "algorithms" if field == "algos" else field
         known, wanted = getattr(spec, name), getattr(options, field)
         for one in wanted:
@@ -95,45 +101,44 @@ def chosen(spec: OfflineBenchmark, options: Bench) -> OfflineBenchmark:
     return dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
 
 
-def units(spec: OfflineBenchmark, options: Bench) -> list[Unit]:
-    """Every unit, dataset by dataset; nothing is loaded or written.
+def units(spec: Benchmark, options: Bench) -> list[Unit]:
+    """Every unit, problem by problem; nothing is loaded or written.
 
     Raises:
-        ValueError: an unknown algorithm, dataset or hyperparameter.
+        ValueError: an unknown algorithm, dataset, environment or hyperparameter.
     """
     from envs.datasets.registry import canonical_name
+    from experiments import train_online
 
     size = options.block or spec.runs
     found = []
-    for dataset in spec.datasets:
-        name = canonical_name(dataset)
+    for problem in spec.problems:
         for first in range(0, spec.runs, size):
-            found += plan(
-                Train(
-                    dataset=dataset,
-                    algos=spec.algorithms,
-                    runs=min(size, spec.runs - first),
-                    first_run=first,
-                    steps=spec.steps,
-                    seed=spec.seed,
-                    device=options.device,
-                    out=options.out / spec.name,
-                    experiment=spec.name,
-                    eval_every=spec.eval_every,
-                    eval_episodes=spec.eval_episodes,
-                    log_every=spec.log_every,
-                    resume=True,
-                    set=_settings(spec),
-                    jobs=options.jobs,
-                    threads=options.threads,
-                    matmul=options.matmul,
-                ),
-                name,
+            given = Train(
+                dataset=problem if spec.kind == "datasets" else None,
+                env=problem if spec.kind == "envs" else None,
+                algos=spec.algorithms,
+                runs=min(size, spec.runs - first),
+                first_run=first,
+                steps=spec.steps,
+                seed=spec.seed,
+                device=options.device,
+                out=options.out / spec.name,
+                experiment=spec.name,
+                eval_every=spec.eval_every,
+                eval_episodes=spec.eval_episodes,
+                log_every=spec.log_every,
+                resume=True,
+                set=_settings(spec),
+                jobs=options.jobs,
+                threads=options.threads,
+                matmul=options.matmul,
             )
+            found += plan(given, canonical_name(problem)) if spec.kind == "datasets" else train_online.plan(given)
     return found
 
 
-def _settings(spec: OfflineBenchmark) -> tuple[str, ...]:
+def _settings(spec: Benchmark) -> tuple[str, ...]:
     """Those that speak of algorithms which are trained; others of the file's are left out with --algos."""
     return tuple(one for one in spec.set if one.partition(".")[0] in spec.algorithms)
 
@@ -151,8 +156,23 @@ def _reached(folder: Path) -> int:
     return steps if config.get("status") in ("complete", "diverged") else steps - 1
 
 
+def _due(unit: Unit, target: int) -> bool:
+    """Whether the unit is to be brought to a target that is not the last."""
+    return unit.algorithm not in SECOND_OPINIONS and _reached(unit.folder) < target
+
+
 def _until(unit: Unit, target: int) -> Unit:
     return dataclasses.replace(unit, options=dataclasses.replace(unit.options, steps=target))
+
+
+def _alone(unit: Unit, place: int) -> None:
+    """One unit, in a process of its own."""
+    if unit.options.dataset is not None:
+        load_and_train(unit, place)
+    else:
+        from experiments.train_online import train_unit as interact
+
+        interact(unit, place)
 
 
 def _in_turn(todo: list[Unit]) -> dict[Path, str]:
@@ -161,6 +181,9 @@ def _in_turn(todo: list[Unit]) -> dict[Path, str]:
     loaded, dataset, view = "", None, None
     for unit in todo:
         try:
+            if unit.options.dataset is None:
+                _alone(unit, 0)
+                continue
             if unit.options.dataset != loaded or dataset is None or view is None:
                 dataset = load_dataset(unit.options)
                 loaded, view = unit.options.dataset, dataset.view()
@@ -175,6 +198,6 @@ def _listed() -> str:
     lines = []
     for name, path in benchmark_file.shipped().items():
         spec = benchmark_file.read(path)
-        size = f"{len(spec.algorithms)} algorithms x {len(spec.datasets)} datasets x {spec.runs} runs"
-        lines += [f"{name}: {spec.title} ({size}, {spec.steps} updates)", f"    {path}"]
+        size = f"{len(spec.algorithms)} algorithms x {len(spec.problems)} {spec.kind} x {spec.runs} runs"
+        lines += [f"{name}: {spec.title} ({size}, {spec.steps} {spec.noun})", f"    {path}"]
     return "\n".join(lines)

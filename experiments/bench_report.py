@@ -12,14 +12,17 @@ import numpy as np
 
 from experiments import plots, published, results
 from experiments import report as reports
-from experiments.benchmark_file import OfflineBenchmark
+from experiments.agreement import agreement, csv, lines
+from experiments.benchmark_file import Benchmark
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["Made", "write"]
 
-KEPT = ("eval/score", "eval/return", "eval/length", "time/updates_per_second")
+KEPT = (
+    "eval/score", "eval/return", "eval/length", "eval/value_error", "time/updates_per_second", "time/steps_per_second",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,19 @@ class _Beside:
         return "; ".join(one(*number) for number in self.numbers)
 
 
-def write(spec: OfflineBenchmark, folder: Path, out: Path) -> Made:
+def write(spec: Benchmark, folder: Path, out: Path) -> Made:
     """Read every run folder below `folder`; write tables and figures into `out`.
 
     What was trained beyond the benchmark's `steps` is left out. Besides the files of `orbs report`: benchmark.md (ours
-    and the published numbers, machine, versions, commands), raw.csv (every evaluation of every run) and scores.png (both
-    in one figure).
+    and the published numbers, machine, versions, commands), raw.csv (every evaluation of every run), scores.png (both
+    in one figure) and, where a second opinion on ours was trained, agreement.csv.
 
     Raises:
         ValueError: nothing was evaluated yet.
     """
     made = reports.report(folder, out, until=spec.steps)
-    table, _, data = results.cut(results.read_results(folder), spec.steps)
+    found = results.cut(results.read_results(folder), spec.steps)
+    table, data = found.table, found.data
     order = {name: place for place, name in enumerate(spec.algorithms)}
     rows = made.table.assign(place=made.table["algorithm"].map(order).fillna(len(order)))
     rows = rows.sort_values(["problem", "place"], kind="stable")
@@ -73,21 +77,25 @@ def write(spec: OfflineBenchmark, folder: Path, out: Path) -> Made:
             {key: [mean for mean, _, _ in cell.numbers] for key, cell in beside.items()},
         ),
     }  # fmt: skip
-    lines = [f"# {spec.title}", "", heading, "", *_table(spec, rows, means, beside)]
+    text = [f"# {spec.title}", "", heading, "", *_table(spec, rows, means, beside)]
     if sources:
-        lines += ["", spec.published.note if spec.published else "", ""]
-        lines += [f"[{number}] {source}  " for source, number in sources.items()]
-    lines += ["", "![scores](scores.png)", "", *_origin(folder), "", *_speed(table, order)]
-    lines += ["", "Statistics, pooled tables and learning curves: report.md; every evaluation of every run: raw.csv."]
-    paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(lines) + "\n")
+        text += ["", spec.published.note if spec.published else "", ""]
+        text += [f"[{number}] {source}  " for source, number in sources.items()]
+    pairs = agreement(found)
+    if pairs:
+        text += ["", *lines(pairs)]
+        paths["agreement"] = csv(pairs, out / "agreement.csv")
+    text += ["", "![scores](scores.png)", "", *_origin(folder, spec.noun), "", *_speed(table, order, spec.noun)]
+    text += ["", "Statistics, pooled tables and learning curves: report.md; every evaluation of every run: raw.csv."]
+    paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
     return Made(f"{made.text}\n" + "\n".join(textwrap.wrap(heading, reports.WIDTH)), paths)
 
 
-def _heading(spec: OfflineBenchmark, rows: DataFrame) -> str:
-    """What kind of comparison it is, by the updates of its shortest cell."""
+def _heading(spec: Benchmark, rows: DataFrame) -> str:
+    """What kind of comparison it is, by the steps of its shortest cell."""
     steps = [int(part) for span in rows["steps"] if span for part in str(span).split("..")]
     least, most = (min(steps), max(steps)) if steps else (0, 0)
-    updates = f"{least} updates" if least == most else f"{least} to {most} updates"
+    updates = f"{least} {spec.noun}" if least == most else f"{least} to {most} {spec.noun}"
     planned = "" if least >= spec.steps else f" of {spec.steps} planned"
     if least < spec.smoke_below:
         return (
@@ -97,7 +105,7 @@ def _heading(spec: OfflineBenchmark, rows: DataFrame) -> str:
     return f"Comparison after {updates}{planned}."
 
 
-def _published(spec: OfflineBenchmark, rows: DataFrame) -> tuple[dict[tuple[str, str], _Beside], dict[str, int]]:
+def _published(spec: Benchmark, rows: DataFrame) -> tuple[dict[tuple[str, str], _Beside], dict[str, int]]:
     """({(problem, algorithm): published}, {source: its number}), without best scores: ours are last ones."""
     beside: dict[tuple[str, str], _Beside] = {}
     sources: dict[str, int] = {}
@@ -119,7 +127,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _table(
-    spec: OfflineBenchmark, rows: DataFrame, means: dict[str, float], beside: dict[tuple[str, str], _Beside]
+    spec: Benchmark, rows: DataFrame, means: dict[str, float], beside: dict[tuple[str, str], _Beside]
 ) -> list[str]:
     """Markdown: one line a cell, and one a dataset for what its own episodes reach."""
     shown: list[dict[str, str]] = []
@@ -128,12 +136,12 @@ def _table(
     for row in rows.to_dict("records"):
         problem = str(row["problem"])
         if problem != last and problem in means:
-            blank = {"problem": problem, "algorithm": "the data's own episodes", "updates": "", "runs": ""}
+            blank = {"problem": problem, "algorithm": "the data's own episodes", spec.noun: "", "runs": ""}
             blank |= {"mean": reports.number(means[problem]), "95 %": "", "IQM": "", "95 % of the IQM": ""}
             shown.append(blank | ({label: ""} if label else {}))
         last = problem
         cell = reports.cell(row)
-        line = {"problem": problem, "algorithm": cell["algorithm"], "updates": str(row["steps"] or "-")}
+        line = {"problem": problem, "algorithm": cell["algorithm"], spec.noun: str(row["steps"] or "-")}
         line |= {"runs": cell["runs"], "mean": cell["mean"], "95 %": cell["mean 95 %"]}
         line |= {"IQM": cell["IQM"], "95 % of the IQM": cell["IQM 95 %"]}
         if label:
@@ -143,7 +151,7 @@ def _table(
     return reports.markdown_table(shown)
 
 
-def _origin(folder: Path) -> list[str]:
+def _origin(folder: Path, noun: str) -> list[str]:
     """Machines, versions, commits, commands and settings of the runs, each said once."""
     configs = [results.read_config(found) for found in results.find_folders(folder)]
     every = [one for config in configs for one in (config, *config.get("earlier", []))]
@@ -160,7 +168,7 @@ def _origin(folder: Path) -> list[str]:
         return f"{where}, {threads} thread{'s' * (threads != 1)}, {config.get('matmul', 'float32')} products"
 
     def evaluation(config: dict[str, Any]) -> str:
-        return f"{config.get('eval_episodes')} episodes a run every {config.get('eval_every')} updates"
+        return f"{config.get('eval_episodes')} episodes a run every {config.get('eval_every')} {noun}"
 
     facts = {
         "Machine": once([one.get("machine") for one in every]) or ["not recorded"],
@@ -174,10 +182,11 @@ def _origin(folder: Path) -> list[str]:
     return [f"- {name}: {'; '.join(values)}" for name, values in facts.items() if values]
 
 
-def _speed(table: DataFrame, order: dict[str, int]) -> list[str]:
-    """Median updates a second of each algorithm, as it happened to run: no measurement of speed."""
-    rows = table[table["metric"] == "time/updates_per_second"]
+def _speed(table: DataFrame, order: dict[str, int], noun: str) -> list[str]:
+    """Median updates (steps) a second of each algorithm, as it happened to run: no measurement of speed."""
+    rows = table[table["metric"].isin(["time/updates_per_second", "time/steps_per_second"])]
     median = rows.groupby("algorithm")["value"].median()
     names = sorted(median.index, key=lambda name: (order.get(name, len(order)), name))
     said = ", ".join(f"{name} {median[name]:.0f}" for name in names if np.isfinite(median[name]))
-    return [f"Updates a second of all runs together, median over log points, whatever else the machine did: {said}."]
+    what = f"{noun.capitalize()} a second of all runs together, median over log points"
+    return [f"{what}, whatever else the machine did: {said}."]

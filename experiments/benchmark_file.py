@@ -7,11 +7,11 @@ import difflib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from orbs import checked_fields, reject
 
-__all__ = ["OfflineBenchmark", "Published", "find", "read", "shipped"]
+__all__ = ["Benchmark", "OfflineBenchmark", "OnlineBenchmark", "Published", "find", "read", "shipped"]
 
 FOLDER = Path(__file__).parent / "benchmarks"
 
@@ -51,6 +51,50 @@ class OfflineBenchmark:
     smoke_below: int = 200_000
     published: Published | None = None
 
+    noun: ClassVar[str] = "updates"
+    kind: ClassVar[str] = "datasets"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self.datasets
+
+
+@dataclass(frozen=True)
+class OnlineBenchmark:
+    """Agents that interact x environments x runs. Fields as of `OfflineBenchmark`, with environment steps for updates.
+
+    Attributes:
+        envs: Gymnasium ids.
+    """
+
+    name: str
+    title: str
+    algorithms: tuple[str, ...]
+    envs: tuple[str, ...]
+    runs: int = 5
+    steps: int = 1_000_000
+    eval_every: int = 5000
+    eval_episodes: int = 10
+    log_every: int = 1000
+    seed: int = 0
+    set: tuple[str, ...] = ()
+    smoke_below: int = 200_000
+
+    published: ClassVar[Published | None] = None
+    noun: ClassVar[str] = "steps"
+    kind: ClassVar[str] = "envs"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self.envs
+
+
+Benchmark = OfflineBenchmark | OnlineBenchmark
+_KINDS: dict[str, type[OfflineBenchmark] | type[OnlineBenchmark]] = {
+    "offline": OfflineBenchmark,
+    "online": OnlineBenchmark,
+}
+
 
 def shipped() -> dict[str, Path]:
     """{name: file} of the benchmarks that come with the suite."""
@@ -78,7 +122,7 @@ def find(name: str) -> Path:
     )
 
 
-def read(path: Path) -> OfflineBenchmark:
+def read(path: Path) -> Benchmark:
     """Read and check a benchmark file.
 
     Raises:
@@ -91,17 +135,19 @@ def read(path: Path) -> OfflineBenchmark:
             f"{path}: expected a TOML file, got one with an error: {error}. Fix: mend that line."
         ) from None
     kind = given.pop("kind", None)
-    if kind != "offline":
-        reject(f"{path}: kind", '"offline"', repr(kind), 'write kind = "offline"')
-    published = given.pop("published", None)
-    values = checked_fields(OfflineBenchmark, {"name": path.stem, **given}, str(path))
-    for one in dataclasses.fields(OfflineBenchmark):
+    if kind not in _KINDS:
+        fix = 'write kind = "offline", or kind = "online" for agents that interact'
+        reject(f"{path}: kind", '"offline" or "online"', repr(kind), fix)
+    form = _KINDS[kind]
+    published = given.pop("published", None) if form is OfflineBenchmark else None
+    values = checked_fields(form, {"name": path.stem, **given}, str(path))
+    for one in dataclasses.fields(form):
         if one.default is dataclasses.MISSING and one.name not in values:
             reject(f"{path}: {one.name}", "this field", "none", f"add {one.name} = ...")
-    for name in ("algorithms", "datasets", "set"):
+    for name in ("algorithms", form.kind, "set"):
         if name in values:
             values[name] = _words(f"{path}: {name}", values[name])
-    for name in ("algorithms", "datasets"):
+    for name in ("algorithms", form.kind):
         if not values[name] or len(set(values[name])) < len(values[name]):
             reject(f"{path}: {name}", "one or more different names", list(values[name]), "name each once")
     for name in ("runs", "steps", "eval_every", "eval_episodes", "log_every", "smoke_below", "seed"):
@@ -110,7 +156,7 @@ def read(path: Path) -> OfflineBenchmark:
             reject(f"{path}: {name}", f"a whole number from {least} on", repr(values[name]), "mend it")
     if published is not None:
         values["published"] = _published(path, published, values["datasets"])
-    return OfflineBenchmark(**values)
+    return form(**values)
 
 
 def _words(where: str, given: Any) -> tuple[str, ...]:

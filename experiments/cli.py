@@ -150,14 +150,22 @@ def _evaluate(command: options.Evaluate) -> None:
 
     from envs.datasets.references import Reference, reference_scores
     from experiments import results
+    from experiments.agents import SECOND_OPINIONS
     from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator, record_video
     from offline_rl import load
 
     if not command.folder.is_dir():
         raise ValueError(f"FOLDER: expected a run folder, got {command.folder}. Fix: name the folder that --out made.")
-    learner = load(command.folder, command.device)
     config = results.read_config(command.folder)
+    if config.get("algorithm") in SECOND_OPINIONS:
+        raise ValueError(
+            f"FOLDER: expected a run folder with a checkpoint, got {command.folder}: Stable-Baselines3's agents leave "
+            "none. Fix: see its evaluations with orbs report."
+        )
+    learner = load(command.folder, command.device)
+    step: int = getattr(learner, "interactions", learner.steps)
+    done = f"{step} steps" if hasattr(learner, "interactions") else f"{step} updates on {learner.data_name}"
     env = command.env or config.get("env")
     if env is None:
         why = f" ({config['env_note']})" if config.get("env_note") else ""
@@ -167,12 +175,10 @@ def _evaluate(command: options.Evaluate) -> None:
     with cpu_settings():
         evaluator = Evaluator(env, learner.run_ids, command.episodes, command.seed)
         try:
-            played = evaluator.evaluate(learner, learner.steps, skip=lost)
+            played = evaluator.evaluate(learner, step, skip=lost)
         finally:
             evaluator.close()
-        print(
-            f"{learner.name} after {learner.steps} updates on {learner.data_name}, {command.episodes} episodes in {env}"
-        )
+        print(f"{learner.name} after {done}, {command.episodes} episodes in {env}")
         print(f"{'run':>5} {'mean return':>12} {'sd':>9} {'min':>9} {'max':>9} {'length':>8}")
         for slot, run in enumerate(learner.run_ids):
             if run in lost:
@@ -203,19 +209,27 @@ def _evaluate(command: options.Evaluate) -> None:
 
 
 def _list(command: options.List) -> None:
+    from experiments.agents import SECOND_OPINIONS
     from experiments.presets import rules
     from offline_rl.config import CONFIGS
+    from offline_rl.online.config import ONLINE_CONFIGS
 
-    print("Algorithms (orbs train --algos NAME ...):")
-    for name, kind in CONFIGS.items():
-        print(f"  {name:8s} {(kind.__doc__ or '').strip().splitlines()[0]}")
-        if command.fields:
-            docs = _field_docs(kind)
-            for field in dataclasses.fields(kind):
-                print(f"      {field.name} = {field.default!r}: {docs.get(field.name, '')}")
-        if command.presets:
-            for rule in rules(name):
-                print(f"      preset {rule.pattern}: {rule.values or '{}'} ({rule.source})")
+    for heading, kinds in (
+        ("Algorithms (orbs train --algos NAME ... --dataset NAME):", CONFIGS),
+        ("Agents that interact (orbs train --algos NAME ... --env ID):", ONLINE_CONFIGS),
+    ):
+        print(heading)
+        for name, kind in kinds.items():
+            print(f"  {name:8s} {(kind.__doc__ or '').strip().splitlines()[0]}")
+            if command.fields:
+                docs = _field_docs(kind)
+                for field in dataclasses.fields(kind):
+                    print(f"      {field.name} = {field.default!r}: {docs.get(field.name, '')}")
+            if command.presets:
+                for rule in rules(name):
+                    print(f"      preset {rule.pattern}: {rule.values or '{}'} ({rule.source})")
+    for name, ours in SECOND_OPINIONS.items():
+        print(f"  {name:8s} Stable-Baselines3's, a second opinion on {ours}, whose fields and presets it takes.")
     from envs.datasets import names
 
     print("Datasets (orbs train --dataset NAME, or the path of an HDF5 file in D4RL layout; more: orbs data list):")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.value_error import Step
 from orbs import atomic_path, reject
 
 if TYPE_CHECKING:
@@ -31,10 +32,15 @@ def episode_seed(seed: int, run: int, step: int, episode: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Episodes:
-    """returns (runs, episodes), undiscounted; lengths (runs, episodes) in steps."""
+    """returns (runs, episodes), undiscounted; lengths (runs, episodes) in steps.
+
+    Where they were asked for: steps, a list of each slot's, and last_obs (runs * episodes, obs_dim) after them.
+    """
 
     returns: np.ndarray
     lengths: np.ndarray
+    steps: list[list[Step]] | None = None
+    last_obs: np.ndarray | None = None
 
 
 class Evaluator:
@@ -47,8 +53,8 @@ class Evaluator:
         seed: the experiment's seed.
 
     Attributes:
-        simulator: what the environment runs on, with its version: "mujoco 3.10.0", or Gymnasium's own where it has no
-            MuJoCo model.
+        simulator: what the environment runs on, with its version: "mujoco 3.10.0" (the control suite: with that of
+            dm-control before it), or Gymnasium's own where it has no MuJoCo model.
 
     Raises:
         ValueError: fewer than one episode, or an environment that cannot be made.
@@ -66,20 +72,25 @@ class Evaluator:
             self.close()
             reject("env", "an environment with a step limit", env_id, "wrap it in gymnasium.wrappers.TimeLimit")
         model = getattr(self.envs[0].unwrapped, "model", None)
-        package = "mujoco" if type(model).__module__.startswith("mujoco") else "gymnasium"
-        self.simulator = f"{package} {metadata.version(package)}"
+        packages = ["mujoco"] if type(model).__module__.startswith("mujoco") else ["gymnasium"]
+        if env_id.startswith("dm_control/"):
+            packages = ["dm-control", "mujoco"]
+        self.simulator = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
 
     def check(self, learner: OfflineLearner) -> None:
         """Raise ValueError if the learner does not fit the environment."""
         _check_fit(self.envs[0], self.env_id, learner)
 
-    def evaluate(self, learner: OfflineLearner, step: int, skip: Sequence[int] = ()) -> Episodes:
+    def evaluate(
+        self, learner: OfflineLearner, step: int, skip: Sequence[int] = (), keep_steps: bool = False
+    ) -> Episodes:
         """Play one episode in every slot with the deterministic policy.
 
         Args:
             learner: its run_ids are this evaluator's.
             step: training step, part of the seeds.
             skip: ids of runs not to play (diverged); their returns are NaN.
+            keep_steps: also return every step.
 
         Raises:
             ValueError: the learner does not fit the environment.
@@ -91,21 +102,26 @@ class Evaluator:
         returns, lengths = np.zeros(slots), np.zeros(slots, np.int64)
         skipped = np.repeat([run in skip for run in self.run_ids], per_run)
         active = np.flatnonzero(~skipped)
+        steps: list[list[Step]] | None = [[] for _ in range(slots)] if keep_steps else None
         for slot in active:
             run, episode = self.run_ids[slot // per_run], int(slot % per_run)
             obs[slot], _ = self.envs[slot].reset(seed=episode_seed(self.seed, run, step, episode))
         while len(active):
             action = learner.act(obs.reshape(runs, per_run, -1)).reshape(slots, -1)
+            before = obs.copy() if steps is not None else obs
             going = []
             for slot in active:
                 obs[slot], reward, terminated, truncated, _ = self.envs[slot].step(action[slot])
                 returns[slot] += float(reward)
                 lengths[slot] += 1
+                if steps is not None:
+                    steps[slot].append(Step(before[slot], action[slot], float(reward), bool(terminated)))
                 if not (terminated or truncated):
                     going.append(slot)
             active = np.asarray(going, np.int64)
         returns[skipped] = np.nan
-        return Episodes(returns.reshape(runs, per_run), lengths.reshape(runs, per_run))
+        last_obs = obs if steps is not None else None
+        return Episodes(returns.reshape(runs, per_run), lengths.reshape(runs, per_run), steps, last_obs)
 
     def close(self) -> None:
         for env in self.envs:

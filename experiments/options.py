@@ -14,24 +14,27 @@ __all__ = ["Bench", "Demo", "Evaluate", "List", "Published", "Report", "Train"]
 
 @dataclass(frozen=True)
 class Train:
-    """Train offline algorithms on a dataset, evaluate them on the way, print a table of scores.
+    """Train algorithms on a dataset or in an environment, evaluate them on the way, print a table of scores.
 
-    Each algorithm gets a folder OUT/DATASET/ALGORITHM with config.json, metrics.parquet and checkpoint.safetensors.
+    Each algorithm gets a folder OUT/DATASET/ALGORITHM with config.json, metrics.parquet and checkpoint.safetensors;
+    agents that interact (see orbs list) take --env and no --dataset, and their folders are OUT/ENV/ALGORITHM.
     Example: orbs train --algos bc td3bc prdc --dataset local/pendulum-medium-replay-v0 --runs 5 --steps 20000
+    Example: orbs train --algos stac td3 --env Hopper-v4 --runs 5 --steps 100000
     """
 
-    dataset: str
-    """A name of `orbs data list`, minari:<id>, or the path of an HDF5 file in D4RL layout."""
+    dataset: str | None = None
+    """A name of `orbs data list`, minari:<id>, or the path of an HDF5 file in D4RL layout; none to interact."""
     algos: tuple[str, ...] = ("bc", "td3bc", "prdc")
     """Algorithms, by the names of `orbs list`."""
     env: str | None = None
-    """Gymnasium id to evaluate in; a built-in dataset knows its own. Without one nothing is evaluated."""
+    """Gymnasium id to interact with; for a dataset, to evaluate in (a built-in one knows its own; without one nothing
+    is evaluated)."""
     runs: int = 5
     """Independent runs, trained at once."""
     first_run: int = 0
     """Number of the first run; run 7 is the same run whichever others ride along."""
     steps: int = 1_000_000
-    """Updates per run."""
+    """Updates per run; of agents that interact, environment steps."""
     seed: int = 0
     """Seed of the experiment, 0 to 2^32 - 1; runs differ within it."""
     device: str = "cpu"
@@ -41,17 +44,21 @@ class Train:
     experiment: str = "train"
     """Name of the experiment in the table."""
     eval_every: int = 5000
-    """Updates between evaluations."""
+    """Updates (environment steps) between evaluations."""
     eval_episodes: int = 10
     """Episodes per run and evaluation (100 is usual for AntMaze and Maze2d)."""
     log_every: int = 1000
-    """Updates between rows of training metrics; also how often a diverged run is looked for."""
+    """Updates (environment steps) between rows of training metrics; also how often a diverged run is looked for."""
     checkpoint_seconds: float = 60.0
     """A checkpoint is written at each evaluation, and at a log point once this many seconds have passed."""
     resume: bool = False
     """Go on from the checkpoint where there is one; --steps may be larger than before."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ALGO.FIELD=VALUE ...")] = ()
     """Hyperparameters over the presets, e.g. --set prdc.beta=7.5 td3bc.alpha=1 (fields: orbs list --fields)."""
+    critic: Literal["twin", "stac"] | None = None
+    """Critic of every algorithm named that takes one: TD3's twin, or STAC's Gaussian; --set ALGO.critic goes before."""
+    beer: float | None = None
+    """Weight of BEER's penalty on the critic's features, likewise; the authors' is 1e-3."""
     clip_actions: bool = False
     """Clip the data's actions to the action space; real files have actions outside."""
     terminate_on_end: bool = False
@@ -124,7 +131,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Bench:
-    """Run a benchmark (algorithms x datasets x runs) from one file; write its table and plots.
+    """Run a benchmark (algorithms x datasets or environments x runs) from one file; write its table and plots.
 
     Stopped at any time, the same command goes on where it was; more --steps add updates to what is there. Writes
     OUT/NAME/DATASET/ALGORITHM as `orbs train`, and tables and figures into OUT/NAME/report.
@@ -141,12 +148,14 @@ class Bench:
     """Only these of its algorithms."""
     datasets: tuple[str, ...] = ()
     """Only these of its datasets."""
+    envs: tuple[str, ...] = ()
+    """Only these of its environments, in a benchmark of agents that interact."""
     runs: int | None = None
     """Runs of each algorithm; default: the file's."""
     steps: int | None = None
-    """Updates per run; default: the file's."""
+    """Updates (of agents that interact: environment steps) per run; default: the file's."""
     eval_every: int | None = None
-    """Updates between evaluations; default: the file's."""
+    """Updates (environment steps) between evaluations; default: the file's."""
     eval_episodes: int | None = None
     """Episodes per run and evaluation; default: the file's."""
     seed: int | None = None
@@ -154,7 +163,8 @@ class Bench:
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ALGO.FIELD=VALUE ...")] = ()
     """Hyperparameters over the file's and the presets'."""
     every: int | None = None
-    """Advance all units by this many updates in turn: cut short, the benchmark is balanced; default: unit by unit."""
+    """Advance all units by this many updates (environment steps) in turn: cut short, the benchmark is balanced;
+    default: unit by unit."""
     block: int | None = None
     """Runs trained together in one folder; default: all of them."""
     device: str = "cpu"

@@ -15,14 +15,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.agents import config_of
 from experiments.options import Train
+from offline_rl.config import CONFIGS
 from orbs import Rows, __version__, reject
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
+    from envs.datasets.references import Reference
     from offline_rl import OfflineLearner
 
-__all__ = ["SESSION", "alone", "check_same", "describe", "machine"]
+__all__ = ["SESSION", "alone", "check_same", "describe", "describe_online", "machine"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
@@ -40,9 +43,7 @@ def describe(
     if dataset.min_score is not None:
         data["eval/score"] = float(dataset.normalized_score(mean_return))
     return {
-        "experiment": options.experiment,
-        "algorithm": learner.name,
-        "problem": dataset.name,
+        **_settings(options, learner.name, dataset.name, learner.config, learner.run_ids, matmul),
         "dataset": os.fspath(dataset.path),
         "dataset_sha256": dataset.sha256,
         "clip_actions": options.clip_actions,
@@ -51,8 +52,34 @@ def describe(
         "env_note": dataset.env_note,
         "score_source": dataset.score_source,
         "score_range": [dataset.min_score, dataset.max_score],
-        "hyperparameters": json.loads(json.dumps(dataclasses.asdict(learner.config))),
-        "runs": learner.run_ids,
+        "data": data,
+        "data_rows": len(transitions),
+        "data_checksum": transitions.checksum(),
+    }
+
+
+def describe_online(
+    options: Train, algorithm: str, config: Any, run_ids: list[int], reference: Reference | None, matmul: str
+) -> dict[str, Any]:
+    """The same of agents that interact with `options.env`, whose id is the problem's name."""
+    assert options.env is not None
+    return {
+        **_settings(options, algorithm, options.env, config, run_ids, matmul),
+        "env": options.env,
+        "score_source": reference.source if reference else None,
+        "score_range": [reference.minimum, reference.maximum] if reference else [None, None],
+    }
+
+
+def _settings(
+    options: Train, algorithm: str, problem: str, config: Any, run_ids: list[int], matmul: str
+) -> dict[str, Any]:
+    return {
+        "experiment": options.experiment,
+        "algorithm": algorithm,
+        "problem": problem,
+        "hyperparameters": json.loads(json.dumps(dataclasses.asdict(config))),
+        "runs": run_ids,
         "seed": options.seed,
         "steps": options.steps,
         "eval_every": options.eval_every,
@@ -61,9 +88,6 @@ def describe(
         "device": options.device,
         "threads": options.threads,
         "matmul": matmul,
-        "data": data,
-        "data_rows": len(transitions),
-        "data_checksum": transitions.checksum(),
         "versions": _versions(),
         "machine": machine(),
         "git_commit": _commit(),
@@ -73,17 +97,28 @@ def describe(
 
 
 def check_same(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
-    """ValueError that names every setting in which a resume differs from what the folder was started with."""
+    """ValueError that names every setting in which a resume differs from what the folder was started with.
+
+    A hyperparameter that the folder does not know, because it is younger, counts as at its default there.
+    """
 
     def flat(found: dict[str, Any]) -> dict[str, Any]:
         fixed = {key: found.get(key) for key in FIXED if key != "hyperparameters"}
-        return fixed | {f"hyperparameters.{key}": value for key, value in found.get("hyperparameters", {}).items()}
+        values = {**_defaults(config["algorithm"]), **found.get("hyperparameters", {})}
+        return fixed | {f"hyperparameters.{key}": value for key, value in values.items()}
 
     there, here = flat(saved), flat(config)
     differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     if differ:
         detail = "; ".join(f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differ)
         reject("--resume", f"the settings that {folder} was started with", detail, "use those, or another --out")
+
+
+def _defaults(algorithm: str) -> dict[str, Any]:
+    """The hyperparameters' defaults as JSON has them; those without one are left out."""
+    kind = CONFIGS[algorithm] if algorithm in CONFIGS else config_of(algorithm)
+    given = [one for one in dataclasses.fields(kind) if one.default is not dataclasses.MISSING]
+    return dict(json.loads(json.dumps({one.name: one.default for one in given})))
 
 
 @contextlib.contextmanager
@@ -116,7 +151,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _versions() -> dict[str, str]:
     versions = {"orbs": __version__, "python": platform.python_version()}
-    for package in ("torch", "numpy", "gymnasium", "mujoco", "gymnasium-robotics"):
+    for package in ("torch", "numpy", "gymnasium", "mujoco", "gymnasium-robotics", "stable-baselines3", "dm-control"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions

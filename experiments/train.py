@@ -1,38 +1,32 @@
 """Training with evaluation, checkpoints and resume: one run folder an algorithm, all its runs at once.
 
-The unit of work is (algorithm, dataset, block of runs), restartable from its folder. Metrics are written before the
-checkpoint, so a resume only ever drops rows; checkpoints lie at log points, where no running mean is open, so that a
-resumed run writes the bits that an uninterrupted one would have written.
+Algorithms that learn from a dataset; `experiments.train_online` has those that interact.
+
+The unit of work is (algorithm, dataset, block of runs), restartable from its folder (see `experiments.session`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments import pool, results
+from experiments.agents import interact, resolve
 from experiments.options import Train, overrides
 from experiments.presets import preset
-from experiments.run_folder import SESSION, alone, check_same, describe
+from experiments.run_folder import alone, describe
+from experiments.session import Session, inherit, kernels, left_there
 from offline_rl.config import CONFIGS
-from orbs import Rows, checked_fields, load_tensors, reject, write_atomically
+from orbs import Rows, checked_fields, reject
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
-    from experiments.evaluate import Evaluator
-    from experiments.loggers import Logger
-    from offline_rl import OfflineLearner
 
-__all__ = ["Unit", "load_and_train", "load_dataset", "plan", "train", "train_unit"]
+__all__ = ["Unit", "check", "check_folder", "load_and_train", "load_dataset", "plan", "train", "train_unit"]
 
 
 def train(options: Train) -> list[Path]:
@@ -41,7 +35,11 @@ def train(options: Train) -> list[Path]:
     Raises:
         ValueError: bad options, before anything is written; a folder that is in use without --resume.
     """
-    _check(options)
+    if interact(options):
+        from experiments import train_online
+
+        return train_online.train(options)
+    check(options)
     dataset = load_dataset(options)
     print(dataset.summary())
     if dataset.env_id is None:
@@ -51,6 +49,8 @@ def train(options: Train) -> list[Path]:
     units = plan(options, dataset.name)
     for unit in units:
         print(f"{unit.algorithm}: {unit.note}")
+        for line in CONFIGS[unit.algorithm](**unit.hyperparameters).notes(options.steps):
+            print(line)
     if options.jobs == 1 or len(units) == 1:
         transitions = dataset.view()
         for unit in units:
@@ -77,33 +77,49 @@ def plan(options: Train, dataset: str) -> list[Unit]:
     Raises:
         ValueError: bad options or hyperparameters; a folder that is in use without --resume.
     """
-    names = _check(options)
-    values = overrides(options.set, names)
+    names = check(options)
+    values, shared = overrides(options.set, names), _critic_options(options, names)
     units = []
     for name in names:
         found = preset(name, dataset)
-        hyperparameters = {**found.values, **values[name]}
+        given = {**shared[name], **values[name]}
+        hyperparameters = {**found.values, **given}
         CONFIGS[name](**checked_fields(CONFIGS[name], hyperparameters, name))
-        note = f"preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {values[name]}"
-        units.append(Unit(options, name, hyperparameters, _folder(options, dataset, name), note))
+        note = f"preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {given}"
+        units.append(Unit(options, name, hyperparameters, unit_folder(options, dataset, name), note))
     for unit in units:
-        _check_folder(unit)
+        check_folder(unit)
     return units
 
 
-def _check(options: Train) -> list[str]:
+def check(options: Train) -> list[str]:
     """The algorithms' names; ValueError for options that make no sense."""
-    from offline_rl import algorithm
-
+    interact(options)
     for field in ("runs", "steps", "eval_every", "eval_episodes", "log_every", "jobs", "threads"):
         if getattr(options, field) < 1:
             reject(f"--{field.replace('_', '-')}", "at least 1", getattr(options, field), "give a positive number")
     if options.first_run < 0:
         reject("--first-run", "at least 0", options.first_run, "give the number of the first run")
-    names = [algorithm(name).name for name in options.algos]
-    if not names or len(set(names)) < len(names):
-        reject("--algos", "one or more different algorithms", " ".join(options.algos), "name each once")
-    return names
+    return resolve(options.algos)
+
+
+def _critic_options(options: Train, names: list[str]) -> dict[str, dict[str, Any]]:
+    """What --critic and --beer set, {algorithm: {field: value}}: every algorithm that has the field takes it.
+
+    Raises:
+        ValueError: no algorithm has it.
+    """
+    shared: dict[str, dict[str, Any]] = {name: {} for name in names}
+    able = {name for name, config in CONFIGS.items() if {"critic", "beer"} <= config.__dataclass_fields__.keys()}
+    for field, value in (("critic", options.critic), ("beer", options.beer)):
+        if value is None:
+            continue
+        if not able & set(names):
+            fix = f"train one of {', '.join(sorted(able))} with it"
+            reject(f"--{field}", "an algorithm whose critic can be exchanged", " ".join(names), fix)
+        for name in able & set(names):
+            shared[name][field] = value
+    return shared
 
 
 def load_dataset(options: Train) -> Dataset:
@@ -111,6 +127,7 @@ def load_dataset(options: Train) -> Dataset:
     from envs.datasets import load
     from envs.make import missing_extra
 
+    assert options.dataset is not None
     dataset = load(
         options.dataset,
         env=options.env,
@@ -126,12 +143,17 @@ def load_dataset(options: Train) -> Dataset:
     return dataclasses.replace(dataset, env_id=None, env_note=note)
 
 
-def _folder(options: Train, dataset: str, algorithm: str) -> Path:
+def unit_folder(options: Train, problem: str, algorithm: str) -> Path:
+    """OUT/PROBLEM/ALGORITHM, where no part of the problem's name can lead elsewhere."""
     block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
-    return options.out / dataset.removeprefix("local/").replace("/", "-") / f"{algorithm}{block}"
+    name = problem.removeprefix("local/")
+    for strange in '/\\:*?"<>|':
+        name = name.replace(strange, "-")
+    return options.out / name / f"{algorithm}{block}"
 
 
-def _check_folder(unit: Unit) -> None:
+def check_folder(unit: Unit) -> None:
+    """ValueError for a folder that is in use without --resume, or that has lost its configuration."""
     config, checkpoint = unit.folder / "config.json", unit.folder / "checkpoint.safetensors"
     if not unit.options.resume and (config.exists() or checkpoint.exists()):
         reject("--out", "a folder without this run", unit.folder, "go on with --resume, or name another --out")
@@ -148,20 +170,15 @@ def load_and_train(unit: Unit, place: int = 0) -> None:
 def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) -> None:
     import torch
 
-    from experiments.cpu import choose_matmul, cpu_settings
+    from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator
     from experiments.loggers import make_loggers
     from offline_rl import algorithm
 
     options = unit.options
-    checkpoint_path = unit.folder / "checkpoint.safetensors"
     run_ids = list(range(options.first_run, options.first_run + options.runs))
     saved = results.read_config(unit.folder) if options.resume else {}
-    # A resumed run keeps its kernels, unless others are asked for; on a chip where they would round it is an error.
-    matmul = choose_matmul(saved.get("matmul", "auto") if options.matmul == "auto" else options.matmul)
-    for field, now in (("matmul", matmul), ("threads", options.threads)):
-        if saved.get(field, now) != now:
-            print(f"{unit.folder}: {field} is {now} from here on, not {saved[field]}: not the same bits any more.")
+    matmul = kernels(options, saved, unit.folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(cpu_settings(matmul, options.threads))
         learner = algorithm(unit.algorithm)(
@@ -178,15 +195,11 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
         kept = None
         diverged: dict[int, int] = {}
         if saved:
-            check_same(saved, config, unit.folder)
-            config["earlier"] = [*saved.get("earlier", []), {key: saved.get(key) for key in SESSION}]
-        if saved and checkpoint_path.exists():
-            tensors, meta = load_tensors(checkpoint_path)
-            if meta["steps"] > options.steps:
-                reject("--steps", f"at least {meta['steps']}, where the checkpoint is", options.steps, "ask for more")
-            learner.load_state_dict(tensors, meta["steps"])
-            kept = results.drop_after(results.read_table(unit.folder / "metrics.parquet"), learner.steps)
-            diverged = {int(run): int(step) for run, step in meta["diverged"].items()}
+            inherit(saved, config, unit.folder)
+        if saved and (unit.folder / "checkpoint.safetensors").exists():
+            left = left_there(unit.folder, "steps", options.steps)
+            learner.load_state_dict(left.tensors, left.meta["steps"])
+            kept, diverged = left.rows, left.diverged
             if learner.steps == options.steps and saved.get("status") == "complete":
                 print(f"{unit.folder} is complete at {options.steps} updates: nothing to do.")
                 return
@@ -210,125 +223,30 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
         learner.attach(transitions)
         if torch.cuda.is_available() and learner.device.type == "cuda":
             config["device_name"] = torch.cuda.get_device_name(learner.device)
-        session = _Session(unit, config, learner, table, diverged, evaluator, dataset, loggers)
-        session.write_config("running")
-        try:
-            session.run(place)
-        except KeyboardInterrupt:
-            session.write_config("stopped")
-            state = "the last checkpoint is kept" if checkpoint_path.exists() else "there is no checkpoint yet"
-            print(f"\nStopped; {state}. Go on with --resume ({unit.folder}).", file=sys.stderr)
-            raise
-        except Exception:
-            session.write_config("failed")
-            raise
-        session.write_config(session.status)
+        session = _OfflineSession(unit, config, learner, table, diverged, evaluator, loggers)
+        session.dataset = dataset
+        session.train(place)
 
 
-@dataclasses.dataclass
-class _Session:
-    """One unit while it trains."""
+class _OfflineSession(Session):
+    """A unit that learns from a dataset; its steps are updates."""
 
-    unit: Unit
-    config: dict[str, Any]
-    learner: OfflineLearner
-    table: results.Table
-    diverged: dict[int, int]
-    evaluator: Evaluator | None
     dataset: Dataset
-    loggers: list[Logger]
-    status: str = "running"
 
-    def run(self, place: int) -> None:
-        options, learner = self.unit.options, self.learner
-        if len(self.diverged) == learner.runs:  # killed after the checkpoint that says so, before the configuration
-            self.status = "diverged"
-            return
-        saved_at = time.monotonic()
-        bar = tqdm(
-            total=options.steps,
-            initial=learner.steps,
-            desc=f"{self.unit.algorithm} x{learner.runs}",
-            unit="update",
-            position=place,
-            disable=not sys.stderr.isatty(),
-        )
-        with bar:
-            for stop in self._stops():
-                if pool.stopped():
-                    raise KeyboardInterrupt
-                before, began = learner.steps, time.perf_counter()
-                while learner.steps < stop:
-                    block = min(256, stop - learner.steps)
-                    learner.update(block)
-                    bar.update(block)
-                values = {f"train/{name}": value for name, value in learner.metrics().items()}
-                rate = (learner.steps - before) / (time.perf_counter() - began)
-                values["time/updates_per_second"] = np.full(learner.runs, rate)
-                self._find_diverged(values)
-                evaluated = stop % options.eval_every == 0 or stop == options.steps
-                if evaluated and self.evaluator is not None:
-                    values |= self._evaluate(bar)
-                elif evaluated and bar.disable:
-                    print(f"{self.unit.algorithm}: update {stop}, not evaluated", file=sys.stderr)
-                self.table.record_runs(stop, values, learner.run_ids)
-                for logger in self.loggers:
-                    logger.log(stop, values, learner.run_ids)
-                over = len(self.diverged) == learner.runs
-                if evaluated or over or time.monotonic() - saved_at > options.checkpoint_seconds:
-                    self.save()
-                    saved_at = time.monotonic()
-                if over:
-                    self.status = "diverged"
-                    return
-        self.status = "complete"
+    @property
+    def position(self) -> int:
+        return int(self.learner.steps)
 
-    def _stops(self) -> Iterator[int]:
-        """Log points and evaluation points after the learner's step, in order."""
-        options = self.unit.options
-        step = self.learner.steps
-        while step < options.steps:
-            step = min((step // every + 1) * every for every in (options.log_every, options.eval_every))
-            step = min(step, options.steps)
-            yield step
+    def advance(self, stop: int, bar: Any) -> None:
+        while self.learner.steps < stop:
+            block = min(256, stop - self.learner.steps)
+            self.learner.update(block)
+            bar.update(block)
 
-    def _find_diverged(self, values: dict[str, np.ndarray]) -> None:
-        fine = self.learner.finite()
-        for metric in values.values():
-            fine = fine & np.isfinite(metric)
-        for slot, run in enumerate(self.learner.run_ids):
-            if not fine[slot] and run not in self.diverged:
-                self.diverged[run] = self.learner.steps
-                rest = "no run is left" if len(self.diverged) == self.learner.runs else "the other runs go on"
-                tqdm.write(
-                    f"{self.unit.algorithm}: run {run} diverged (not finite) by update {self.learner.steps}; {rest}.",
-                    file=sys.stderr,
-                )
+    def score(self, returns: np.ndarray) -> np.ndarray | None:
+        if self.dataset.min_score is None:
+            return None
+        return np.asarray(self.dataset.normalized_score(returns))
 
-    def _evaluate(self, bar: Any) -> dict[str, np.ndarray]:
-        assert self.evaluator is not None
-        played = self.evaluator.evaluate(self.learner, self.learner.steps, skip=list(self.diverged))
-        returns = played.returns.mean(1)
-        lengths = np.where([run in self.diverged for run in self.learner.run_ids], np.nan, played.lengths.mean(1))
-        values = {"eval/return": returns, "eval/length": lengths}
-        shown, name = returns, "return"
-        if self.dataset.min_score is not None:
-            values["eval/score"] = shown = self.dataset.normalized_score(returns)
-            name = "score"
-        finite = shown[np.isfinite(shown)]
-        mean = f"{finite.mean():.1f}" if len(finite) else "none"
-        bar.set_postfix_str(f"{name} {mean}")
-        if bar.disable:
-            print(f"{self.unit.algorithm}: update {self.learner.steps}, mean {name} {mean}", file=sys.stderr)
-        return values
-
-    def save(self) -> None:
-        """Metrics first, then the checkpoint: what the checkpoint does not know yet is dropped at a resume."""
-        results.write_table(self.table.frame(), self.unit.folder / "metrics.parquet")
-        diverged = {str(run): step for run, step in self.diverged.items()}
+    def checkpoint(self, diverged: dict[str, int]) -> None:
         self.learner.save(self.unit.folder / "checkpoint.safetensors", diverged=diverged, env=self.dataset.env_id)
-
-    def write_config(self, status: str) -> None:
-        self.config["status"] = status
-        self.config["diverged"] = {str(run): step for run, step in self.diverged.items()}
-        write_atomically(self.unit.folder / "config.json", json.dumps(self.config, indent=2) + "\n")

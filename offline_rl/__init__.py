@@ -1,7 +1,8 @@
-"""Deep actor-critics that learn from a fixed dataset.
+"""Deep actor-critics that learn from a fixed dataset, and (`offline_rl.online`) agents that interact.
 
-    from offline_rl import PRDC
+    from offline_rl import PRDC, SAC
     learner = PRDC.for_dataset(dataset, runs=5, beta=2.0)
+    agent = SAC.for_env(env, runs=5)
 
 Classes are imported at first use, so that reading hyperparameters (`offline_rl.config`) needs no torch.
 """
@@ -14,10 +15,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_rl.a2pr import A2PR as A2PR
+    from offline_rl.base import Learner as Learner
     from offline_rl.bc import BC as BC
     from offline_rl.iql import IQL as IQL
     from offline_rl.learner import OfflineLearner as OfflineLearner
     from offline_rl.odice import ODICE as ODICE
+    from offline_rl.online.agent import OnlineAgent as OnlineAgent
+    from offline_rl.online.beer import BEER as BEER
+    from offline_rl.online.sac import SAC as SAC
+    from offline_rl.online.stac import STAC as STAC
+    from offline_rl.online.td3 import TD3 as TD3
     from offline_rl.prdc import PRDC as PRDC
     from offline_rl.rebrac import ReBRAC as ReBRAC
     from offline_rl.td3_bc import TD3BC as TD3BC
@@ -30,7 +37,13 @@ _HOMES = {
     "ODICE": "offline_rl.odice",
     "PRDC": "offline_rl.prdc",
     "ReBRAC": "offline_rl.rebrac",
+    "TD3": "offline_rl.online.td3",
+    "SAC": "offline_rl.online.sac",
+    "STAC": "offline_rl.online.stac",
+    "BEER": "offline_rl.online.beer",
+    "Learner": "offline_rl.base",
     "OfflineLearner": "offline_rl.learner",
+    "OnlineAgent": "offline_rl.online.agent",
 }
 _ALGORITHMS = {
     "bc": "BC",
@@ -40,9 +53,14 @@ _ALGORITHMS = {
     "prdc": "PRDC",
     "a2pr": "A2PR",
     "rebrac": "ReBRAC",
+    "td3": "TD3",
+    "sac": "SAC",
+    "stac": "STAC",
+    "beer": "BEER",
 }
 
-__all__ = ["A2PR", "BC", "ODICE", "IQL", "PRDC", "TD3BC", "OfflineLearner", "ReBRAC", "algorithm", "load"]
+__all__ = ["A2PR", "BC", "BEER", "IQL", "ODICE", "PRDC", "SAC", "STAC", "TD3", "TD3BC", "Learner", "OfflineLearner",
+           "OnlineAgent", "ReBRAC", "algorithm", "load"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -53,8 +71,8 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
-def algorithm(name: str) -> type[OfflineLearner]:
-    """The class behind a command-line name.
+def algorithm(name: str) -> type[Any]:
+    """The class behind a command-line name: an `OfflineLearner` or an `OnlineAgent`.
 
     Raises:
         ValueError: an unknown name; the nearest one is suggested.
@@ -68,12 +86,12 @@ def algorithm(name: str) -> type[OfflineLearner]:
         raise ValueError(
             f"algorithm: expected one of {', '.join(_ALGORITHMS)}, got '{name}'. Fix: {hint}see orbs list."
         )
-    found: type[OfflineLearner] = __getattr__(_ALGORITHMS[key])
+    found: type[Learner] = __getattr__(_ALGORITHMS[key])
     return found
 
 
-def load(folder: str | Path, device: str = "cpu") -> OfflineLearner:
-    """The learner of a run folder (or of a checkpoint file), ready to act.
+def load(folder: str | Path, device: str = "cpu") -> Any:
+    """The learner of a run folder (or of a checkpoint file), ready to act: of the class that it was saved from.
 
     Raises:
         ValueError: no such folder, or a damaged checkpoint.

@@ -176,7 +176,7 @@ def test_shipped_benchmarks_are_whole(name, tmp_path):
     spec = read(find(name))
     assert spec.name == name
     found = units(spec, Bench(out=tmp_path))
-    assert len(found) == len(spec.algorithms) * len(spec.datasets)
+    assert len(found) == len(spec.algorithms) * len(spec.problems)
     assert not list(tmp_path.iterdir())
 
 

@@ -269,6 +269,19 @@ def test_folder_in_use_needs_resume_and_resume_needs_the_same_settings(tmp_path)
         train(dataclasses.replace(first, resume=True, steps=20))
 
 
+def test_hyperparameter_younger_than_the_folder_counts_as_its_default_there(tmp_path):
+    (folder,) = train(options(tmp_path))
+    config = results.read_config(folder)
+    del config["hyperparameters"]["critic"], config["hyperparameters"]["beer"]
+    (folder / "config.json").write_text(json.dumps(config))
+    train(options(tmp_path, resume=True, steps=90))
+    assert results.read_config(folder)["hyperparameters"]["critic"] == "twin"
+    del config["hyperparameters"]["batch_size"]  # was 32 there, its default is 256
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"hyperparameters.batch_size: 256 there, 32 here"):
+        train(options(tmp_path, resume=True, steps=90))
+
+
 def test_overrides_are_literals_or_words():
     assert overrides(["prdc.beta=7.5", "prdc.penalty=joint_norm", "bc.hidden=8,8"], ["prdc", "bc"]) == {
         "prdc": {"beta": 7.5, "penalty": "joint_norm"},

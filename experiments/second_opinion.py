@@ -1,0 +1,243 @@
+"""Stable-Baselines3's TD3 and SAC as algorithms "sb3-td3" and "sb3-sac" of `orbs train`: a second opinion on ours.
+
+The environments, their starts, the evaluation and the table are ours; the hyperparameters are those of our agent of
+the same name, each set explicitly, because Stable-Baselines3's defaults are others. A run is a model of its own with
+its own random streams; the models learn one after the other from one log point to the next, and the rate is that of
+all of them, as ours is. A training that was stopped starts again: a model of Stable-Baselines3 is saved by pickling,
+which nothing here reads or writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.datasets.references import reference_scores
+from experiments import results
+from experiments.agents import SECOND_OPINIONS, config_of
+from experiments.cpu import cpu_settings
+from experiments.evaluate import Evaluator
+from experiments.loggers import make_loggers
+from experiments.run_folder import alone, describe_online
+from experiments.session import inherit, kernels
+from experiments.train import Unit
+from experiments.train_online import OnlineSession
+from experiments.training_envs import TrainingEnvs, start_seed
+from orbs import reject
+
+__all__ = ["SecondOpinion", "arguments", "train_unit"]
+
+# Our field -> Stable-Baselines3's argument of both algorithms.
+_SHARED = {
+    "batch_size": "batch_size",
+    "learning_rate": "learning_rate",
+    "discount": "gamma",
+    "tau": "tau",
+    "capacity": "buffer_size",
+    "random_steps": "learning_starts",
+}
+_TD3 = {"policy_noise": "target_policy_noise", "noise_clip": "target_noise_clip", "policy_period": "policy_delay"}
+_OTHERS = {
+    "td3": {*_SHARED, *_TD3, "hidden", "exploration_noise"},
+    "sac": {*_SHARED, "hidden", "initial_alpha", "alpha_learning_rate", "target_entropy"},
+}
+
+
+def arguments(name: str, config: Any, action_dim: int) -> dict[str, Any]:
+    """What Stable-Baselines3's class is called with, for the configuration of ours.
+
+    Raises:
+        ValueError: a field that it does not have is set to another value than its default.
+    """
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    ours = SECOND_OPINIONS[name]
+    for field in type(config).__dataclass_fields__.values():
+        value = getattr(config, field.name)
+        if field.name not in _OTHERS[ours] and value != field.default:
+            fix = f"leave {field.name} at {field.default!r}"
+            reject(f"{name}.{field.name}", "a field that Stable-Baselines3 has", repr(value), fix)
+    found = {theirs: getattr(config, own) for own, theirs in _SHARED.items()}
+    found |= {"train_freq": 1, "gradient_steps": 1}
+    found["policy_kwargs"] = {"net_arch": list(config.hidden), "activation_fn": torch.nn.ReLU}
+    if ours == "td3":
+        found |= {theirs: getattr(config, own) for own, theirs in _TD3.items()}
+        # Theirs, like ours, is added to the action scaled to [-1, 1].
+        deviation = config.exploration_noise * np.ones(action_dim)
+        found["action_noise"] = NormalActionNoise(np.zeros(action_dim), deviation)
+        return found
+    if config.alpha_learning_rate == config.learning_rate:
+        found["ent_coef"] = f"auto_{config.initial_alpha}"
+    elif config.alpha_learning_rate == 0:
+        found["ent_coef"] = config.initial_alpha
+    else:
+        expected = f"learning_rate ({config.learning_rate}), which Stable-Baselines3 takes for both, or 0"
+        reject(f"{name}.alpha_learning_rate", expected, config.alpha_learning_rate, "set both alike")
+    found["target_entropy"] = "auto" if config.target_entropy is None else config.target_entropy
+    return found
+
+
+class SecondOpinion:
+    """A model of Stable-Baselines3 for each run, seen by the evaluation as one learner.
+
+    Args:
+        name: "sb3-td3" or "sb3-sac".
+        envs: an environment a run.
+        config: our configuration.
+    """
+
+    def __init__(self, name: str, envs: TrainingEnvs, config: Any, seed: int, device: str) -> None:
+        import stable_baselines3
+        from stable_baselines3.common.logger import Logger
+        from stable_baselines3.common.vec_env import DummyVecEnv
+
+        self.name, self.config, self.run_ids, self.steps = name, config, envs.runs, 0
+        self.obs_dim, self.action_dim = (int(size) for size in (envs.obs.shape[1], envs.action_dim))
+        kind = getattr(stable_baselines3, SECOND_OPINIONS[name].upper())
+        self._streams: list[tuple[Any, Any, Any]] = []
+        self.models: list[Any] = []
+        self._lost: set[int] = set()
+        with _own_streams():
+            for run, copy in zip(envs.runs, envs.copies, strict=True):
+                copy.episode = -1  # theirs resets it once more before its first step
+                given = arguments(name, config, self.action_dim)
+                model = kind(
+                    "MlpPolicy",
+                    DummyVecEnv([lambda copy=copy: copy]),  # type: ignore[misc]
+                    seed=start_seed(seed, run, 0),
+                    device=device,
+                    verbose=0,
+                    **given,
+                )
+                model.set_logger(Logger(None, []))
+                self.models.append(model)
+                self._streams.append(_streams())
+
+    @property
+    def runs(self) -> int:
+        return len(self.models)
+
+    def learn(self, steps: int, each: Any) -> None:
+        """`steps` environment steps of every model in turn, but for diverged ones; each(slot) is called after each."""
+        with _own_streams():
+            for slot, model in enumerate(self.models):
+                if slot not in self._lost:
+                    _set_streams(self._streams[slot])
+                    try:
+                        # No lines of its own, and the episode goes on where it was.
+                        model.learn(steps, log_interval=None, reset_num_timesteps=False)
+                    except ValueError:  # a distribution with parameters that are not finite
+                        if self.finite()[slot]:
+                            raise
+                    self._streams[slot] = _streams()
+                each(slot)
+        self.steps += steps
+
+    def act(self, obs: Any) -> np.ndarray:
+        """(runs, n, obs_dim) -> (runs, n, action_dim), deterministic, in the environment's units."""
+        action = np.zeros((*np.shape(obs)[:2], self.action_dim), np.float32)
+        for slot, (model, own) in enumerate(zip(self.models, np.asarray(obs, np.float32), strict=True)):
+            if slot not in self._lost:
+                action[slot] = model.predict(own, deterministic=True)[0]
+        return action
+
+    def metrics(self) -> dict[str, np.ndarray]:
+        """The last update's losses, where every model has made one, under our names."""
+        found = {}
+        for theirs, ours in (("critic_loss", "critic_loss"), ("actor_loss", "actor_loss"), ("ent_coef", "alpha")):
+            values = [model.logger.name_to_value.get(f"train/{theirs}") for model in self.models]
+            if all(value is not None for value in values):
+                found[ours] = np.array(values, np.float64)
+        return found
+
+    def finite(self) -> np.ndarray:
+        """(runs,) whether every parameter of the run's model is a finite number."""
+        fine = np.array(
+            [all(bool(torch.isfinite(p).all()) for p in model.policy.parameters()) for model in self.models]
+        )
+        self._lost |= set(map(int, np.flatnonzero(~fine)))
+        return fine
+
+
+def train_unit(unit: Unit, place: int = 0) -> None:
+    """Train one unit; one that an earlier command completed is left alone."""
+    options = unit.options
+    assert options.env is not None
+    run_ids = list(range(options.first_run, options.first_run + options.runs))
+    saved = results.read_config(unit.folder) if options.resume else {}
+    matmul = kernels(options, saved, unit.folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(cpu_settings(matmul, options.threads))
+        envs = TrainingEnvs(options.env, run_ids, options.seed)
+        stack.callback(envs.close)
+        settings = config_of(unit.algorithm)(**unit.hyperparameters)
+        reference = reference_scores(options.env)
+        config = describe_online(options, unit.algorithm, settings, run_ids, reference, matmul)
+        if saved:
+            inherit(saved, config, unit.folder)
+            if saved.get("status") in ("complete", "diverged") and saved.get("steps") == options.steps:
+                print(f"{unit.folder} is {saved['status']} at {options.steps} steps: nothing to do.")
+                return
+            if saved.get("status") == "complete" and saved.get("steps", 0) > options.steps:
+                reject("--steps", f"at least {saved['steps']}, which were made", options.steps, "ask for more")
+            print(f"{unit.folder}: starts again from step 0: Stable-Baselines3's agents cannot be resumed.")
+        learner = SecondOpinion(unit.algorithm, envs, settings, options.seed, options.device)
+        evaluator = Evaluator(options.env, run_ids, options.eval_episodes, options.seed)
+        stack.callback(evaluator.close)
+        config["simulator"] = evaluator.simulator
+        table = results.Table(
+            options.experiment, unit.algorithm, options.env, env=options.env, simulator=evaluator.simulator
+        )
+        loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
+        for logger in loggers:
+            stack.callback(logger.close)
+        stack.enter_context(alone(unit.folder))
+        session = _SecondSession(unit, config, learner, table, {}, evaluator, loggers)
+        session.envs, session.reference = envs, reference
+        session.train(place)
+
+
+class _SecondSession(OnlineSession):
+    """The models of one unit; there is no checkpoint, so metrics are all that is kept."""
+
+    envs: TrainingEnvs
+
+    @property
+    def position(self) -> int:
+        return int(self.learner.steps)
+
+    def ended(self) -> list[tuple[float, float] | None]:
+        return self.envs.ended()
+
+    def advance(self, stop: int, bar: Any) -> None:
+        steps = stop - self.position
+        self.learner.learn(steps, lambda slot: bar.update(steps / self.learner.runs))
+
+    def checkpoint(self, diverged: dict[str, int]) -> None:
+        pass
+
+
+def _streams() -> tuple[Any, Any, Any]:
+    """The process's random streams, which Stable-Baselines3 draws from."""
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (theirs)
+
+
+def _set_streams(state: tuple[Any, Any, Any]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002 (theirs)
+    torch.set_rng_state(state[2])
+
+
+@contextlib.contextmanager
+def _own_streams() -> Iterator[None]:
+    """Leave the process's streams as they were."""
+    before = _streams()
+    try:
+        yield
+    finally:
+        _set_streams(before)

@@ -1,0 +1,172 @@
+"""`orbs bench` of agents that interact, and the agreement of ours with the second opinion."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import agreement, bench, results
+from experiments.agreement import steps_per_second, welch
+from experiments.benchmark_file import OnlineBenchmark, find, read
+from experiments.options import Bench
+from tests.experiments.interacting import register, small
+from tests.experiments.training import assert_same
+
+FILE = f"""
+kind = "online"
+title = "A small one"
+algorithms = ["td3", "sb3-td3", "beer"]
+envs = ["Pendulum-v1", "orbs-test/Far-v0"]
+runs = 2
+steps = 40
+eval_every = 20
+eval_episodes = 1
+log_every = 10
+set = [{", ".join(f'"{one}"' for one in small("td3", "sb3-td3", "beer"))}]
+smoke_below = 100
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    register()
+    path = tmp_path / "small.toml"
+    path.write_text(FILE)
+    return path
+
+
+def run(file, out, **changes):
+    return bench.bench(Bench(name=str(file), out=out, **changes))
+
+
+def test_units_table_and_agreement(file, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(file, out, envs=("Pendulum-v1",)) == 0
+    shown = capsys.readouterr().out
+    assert "3 algorithms, 1 envs, 2 runs of 40 steps, in 3 units" in shown
+    assert "Smoke comparison: 40 steps, fewer than the 100" in shown
+    report = out / "small" / "report"
+    text = (report / "benchmark.md").read_text()
+    assert "| td3 - sb3-td3 |" in text
+    assert "Steps a second of all runs together" in text
+    assert "1 episodes a run every 20 steps" in text
+    (pair,) = pd.read_csv(report / "agreement.csv").to_dict("records")
+    frame = results.read_folders(out)
+    last = frame[(frame["metric"] == "eval/return") & (frame["step"] == 40)]
+    mean = last.groupby("algorithm")["value"].mean()
+    assert pair["difference"] == pytest.approx(mean["td3"] - mean["sb3-td3"])
+    assert pair["low"] < pair["difference"] < pair["high"]
+    assert pair["zero_inside"] == (pair["low"] <= 0 <= pair["high"])
+    assert pair["steps_per_second_ratio"] > 0
+    assert set(pd.read_csv(report / "raw.csv")["metric"]) == {
+        "eval/score", "eval/return", "eval/length", "eval/value_error", "time/steps_per_second",
+    }  # fmt: skip
+
+
+def test_in_turn_is_balanced_and_changes_no_bit(file, tmp_path, capfd):
+    given = dict(envs=("Pendulum-v1",))
+    run(file, tmp_path / "straight", **given)
+    capfd.readouterr()
+    assert run(file, tmp_path / "turns", every=20, **given) == 0
+    found = capfd.readouterr()
+    assert "Units of Stable-Baselines3 cannot be resumed" in found.out
+    order = [line.split(",")[0] for line in found.err.splitlines() if ": step " in line]
+    assert order == [f"{name}: step {step}" for name, step in (
+        ("td3", 20), ("beer", 20), ("td3", 40), ("sb3-td3", 20), ("sb3-td3", 40), ("beer", 40),
+    )]  # fmt: skip
+    for name in ("td3", "beer"):
+        assert_same(*(tmp_path / place / "small" / "Pendulum-v1" / name for place in ("straight", "turns")))
+    run(file, tmp_path / "turns", **given)
+    assert capfd.readouterr().out.count("complete at 40 steps: nothing to do") == 3
+
+
+def test_a_failing_unit_is_reported_and_the_others_go_on(file, tmp_path, capfd):
+    out = tmp_path / "out"
+    given = dict(envs=("Pendulum-v1",), algos=("td3", "beer"))
+    run(file, out, steps=20, **given)
+    (out / "small" / "Pendulum-v1" / "td3" / "checkpoint.safetensors").write_bytes(b"damaged")
+    assert run(file, out, **given) == 1
+    assert "orbs: failed: " in capfd.readouterr().err
+    assert results.read_config(out / "small" / "Pendulum-v1" / "beer")["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"td3", "sb3-td3", "beer"', '"td3", "bc"', "algorithms of one kind"),
+        ('"td3", "sb3-td3", "beer"', '"td3", "bear"', "did you mean 'beer'"),
+        ('"Pendulum-v1", ', '"Pendulum-v7", ', "env: expected the id"),
+        ("envs =", "datasets =", "did you mean|datasets"),
+        ("runs = 2", "runs = 0", "runs: expected a whole number"),
+        ("smoke_below = 100", "[published]", "published"),
+    ],
+)
+def test_bad_files_are_one_clear_error_and_nothing_is_written(file, tmp_path, old, new, message):
+    assert old in FILE
+    text = FILE.replace(old, new)
+    file.write_text(text if "beer" in new or "beer" not in old else text.split("set =")[0])
+    with pytest.raises(ValueError, match=message):
+        run(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_options_are_one_clear_error(file, tmp_path):
+    for changes, message in (
+        ({"envs": ("Hopper-v4",)}, "--envs: expected some of Pendulum-v1"),
+        ({"datasets": ("hopper",)}, "--datasets: expected none in a benchmark of envs"),
+        ({"name": "local-pendulum", "envs": ("Hopper-v4",)}, "--envs: expected none in a benchmark of datasets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bench.bench(Bench(**{"name": str(file), "out": tmp_path / "out", **changes}))
+
+
+def test_shipped_comparisons_are_what_was_promised():
+    spec = read(find("online-agreement"))
+    assert isinstance(spec, OnlineBenchmark)
+    assert (set(spec.algorithms), set(spec.envs), spec.runs, spec.steps) == (
+        {"td3", "sb3-td3", "sac", "sb3-sac"}, {"Pendulum-v1", "Hopper-v4"}, 5, 20_000,
+    )  # fmt: skip
+    units = {(unit.algorithm, unit.options.env): unit.hyperparameters for unit in bench.units(spec, Bench())}
+    for (name, env), hyperparameters in units.items():
+        assert hyperparameters == units[name.removeprefix("sb3-"), env]
+    spec = read(find("online-agents"))
+    assert (set(spec.algorithms), set(spec.envs), spec.runs, spec.steps) == (
+        {"stac", "beer", "td3", "sac"}, {"Hopper-v4", "HalfCheetah-v4"}, 5, 1_000_000,
+    )  # fmt: skip
+
+
+def test_welch_is_scipys():
+    from scipy.stats import ttest_ind
+
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1.0, 1.0, 5), rng.normal(0.0, 4.0, 8)
+    found = welch(first, second)
+    expected = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose((found.low, found.high), expected)
+    assert float(found.value) == pytest.approx(first.mean() - second.mean())
+    assert welch(first, second[:1]).low is None
+
+
+def rows(algorithm, run, returns, rates):
+    key = ("x", algorithm, "Pendulum-v1", run)
+    found = [(*key, 10 * (i + 1), "eval/return", value, "e", "s") for i, value in enumerate(returns)]
+    return found + [(*key, step, "time/steps_per_second", rate, "e", "s") for step, rate in rates.items()]
+
+
+def test_agreement_counts_last_returns_of_runs_that_did_not_diverge():
+    table = [row for run in range(3) for row in rows("td3", run, [0.0, 10.0 + run], {10: 10.0, 20: 5.0})]
+    table += [row for run in range(3) for row in rows("sb3-td3", run, [0.0, 11.0 + run], {10: 10.0, 20: 2.0})]
+    table += rows("sb3-td3", 3, [0.0, np.nan], {10: 10.0, 20: 2.0}) + rows("sac", 0, [1.0], {10: 1.0})
+    frame = pd.DataFrame(table, columns=list(results.COLUMNS))
+    status = pd.DataFrame({name: [] for name in [*results.IDENTITY, "diverged_step"]})
+    (pair,) = agreement.agreement(results.Results(frame, status, {}))
+    assert (pair.ours, pair.theirs, pair.runs, pair.means) == ("td3", "sb3-td3", (3, 3), (11.0, 12.0))
+    assert float(pair.difference.value) == -1.0
+    assert pair.agree is True
+    # 10 steps at 10 and 10 at 5 a second are 3 seconds; at 10 and 2, 6 seconds.
+    assert pair.speed == pytest.approx(2.0)
+    assert steps_per_second(frame)["Pendulum-v1", "td3"] == pytest.approx(20 / 3)
+    assert "| yes |" in agreement.lines([pair])[-1]
+    far = frame.assign(
+        value=frame["value"] + 100.0 * (frame["algorithm"] == "td3") * (frame["metric"] == "eval/return")
+    )
+    assert agreement.agreement(results.Results(far, status, {}))[0].agree is False
