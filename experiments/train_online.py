@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,9 +168,9 @@ class OnlineSession(Session):
     rate = "time/steps_per_second"
     reference: Reference | None
 
+    @abstractmethod
     def ended(self) -> list[tuple[float, float] | None]:
         """Mean return and length of each run's training episodes that ended since the last call."""
-        raise NotImplementedError
 
     def score(self, returns: np.ndarray) -> np.ndarray | None:
         return scores_of(self.reference, returns)
