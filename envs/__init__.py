@@ -30,3 +30,5 @@ for _source, _part in (("complete", "slide cabinet"), ("partial", "slide cabinet
         kwargs={"parts": ("microwave", "kettle", "light switch", _part)},
     )
 register("orbs/ant-v2", entry_point="envs.d4rl_ant:Ant", max_episode_steps=1000)
+register("orbs/RiskyDial-v0", entry_point="envs.risky:RiskyDial", max_episode_steps=100)
+register("orbs/RiskyPointMass-v0", entry_point="envs.risky:RiskyPointMass", max_episode_steps=200)

@@ -14,7 +14,8 @@ from gymnasium.utils.env_checker import check_env
 from envs.d4rl_envs import ANTMAZE, MAZE2D
 from envs.make import make_env
 
-IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("orbs/"))
+KINDS = ("maze2d", "antmaze", "kitchen", "ant-")
+IDS = sorted(env_id for env_id in gym.registry if env_id.startswith(tuple(f"orbs/{kind}" for kind in KINDS)))
 ROBOTICS = [env_id for env_id in IDS if env_id != "orbs/ant-v2"]
 
 
