@@ -100,7 +100,7 @@ def _heading(spec: Benchmark, rows: DataFrame) -> str:
     if least < spec.smoke_below:
         return (
             f"Smoke comparison: {updates}{planned}, fewer than the {spec.smoke_below} from which on this benchmark "
-            "calls itself a comparison. It shows that every algorithm learns here, not which is best."
+            "calls itself a comparison. It shows that every algorithm runs here, not which is best."
         )
     return f"Comparison after {updates}{planned}."
 
