@@ -4,7 +4,8 @@ The environments, their starts, the evaluation and the table are ours; the hyper
 the same name, each set explicitly, because Stable-Baselines3's defaults are others. A run is a model of its own with
 its own random streams; the models learn one after the other from one log point to the next, and the rate is that of
 all of them, as ours is. A training that was stopped starts again: a model of Stable-Baselines3 is saved by pickling,
-which nothing here reads or writes.
+which nothing here reads or writes. Its first update comes one environment step after ours: it asks for more than
+`random_steps` steps, ours for as many.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.noise import NormalActionNoise
 
 from envs.datasets.references import reference_scores
 from experiments import results
@@ -54,8 +56,6 @@ def arguments(name: str, config: Any, action_dim: int) -> dict[str, Any]:
     Raises:
         ValueError: a field that it does not have is set to another value than its default.
     """
-    from stable_baselines3.common.noise import NormalActionNoise
-
     ours = SECOND_OPINIONS[name]
     for field in type(config).__dataclass_fields__.values():
         value = getattr(config, field.name)
@@ -69,7 +69,7 @@ def arguments(name: str, config: Any, action_dim: int) -> dict[str, Any]:
         found |= {theirs: getattr(config, own) for own, theirs in _TD3.items()}
         # Theirs, like ours, is added to the action scaled to [-1, 1].
         deviation = config.exploration_noise * np.ones(action_dim)
-        found["action_noise"] = NormalActionNoise(np.zeros(action_dim), deviation)
+        found["action_noise"] = _NoiseAfter(config.random_steps, deviation)
         return found
     if config.alpha_learning_rate == config.learning_rate:
         found["ent_coef"] = f"auto_{config.initial_alpha}"
@@ -80,6 +80,22 @@ def arguments(name: str, config: Any, action_dim: int) -> dict[str, Any]:
         reject(f"{name}.alpha_learning_rate", expected, config.alpha_learning_rate, "set both alike")
     found["target_entropy"] = "auto" if config.target_entropy is None else config.target_entropy
     return found
+
+
+class _NoiseAfter(NormalActionNoise):
+    """Exploration noise from the first action of the policy on.
+
+    Stable-Baselines3 adds the noise to the random actions of the start as well, which are then no longer uniform; ours
+    and the authors' TD3 do not. It asks once an environment step, and resets between episodes, which leaves the count.
+    """
+
+    def __init__(self, random_steps: int, deviation: np.ndarray) -> None:
+        super().__init__(np.zeros_like(deviation), deviation)
+        self.random_steps, self.asked = random_steps, 0
+
+    def __call__(self) -> np.ndarray:
+        self.asked += 1
+        return np.zeros_like(self._sigma) if self.asked <= self.random_steps else super().__call__()
 
 
 class SecondOpinion:
@@ -153,6 +169,8 @@ class SecondOpinion:
             values = [model.logger.name_to_value.get(f"train/{theirs}") for model in self.models]
             if all(value is not None for value in values):
                 found[ours] = np.array(values, np.float64)
+        if "critic_loss" in found and SECOND_OPINIONS[self.name] == "sac":
+            found["critic_loss"] *= 2.0  # theirs is half the sum of the two errors, ours the sum
         return found
 
     def finite(self) -> np.ndarray:

@@ -22,7 +22,8 @@ def _environments():
 
 
 def learner(name, runs=(0, 1), env="Pendulum-v1", **changes):
-    config = config_of(name)(hidden=(8, 9), batch_size=8, random_steps=10, capacity=500, **changes)
+    given = dict(hidden=(8, 9), batch_size=8, random_steps=10, capacity=500) | changes
+    config = config_of(name)(**given)
     envs = TrainingEnvs(env, list(runs), 0)
     return SecondOpinion(name, envs, config, 0, "cpu"), envs
 
@@ -111,6 +112,33 @@ def test_starts_are_ours_and_parts_make_a_whole():
         assert len(set(starts)) == 3
         np.testing.assert_array_equal(stored.next_observations[:12, 0, 1], [100 + step % 5 + 1 for step in range(12)])
         assert (stored.dones * (1 - stored.timeouts))[:12].sum() == 0
+
+
+def test_random_actions_of_the_start_get_no_noise():
+    """With noise as wide as the box, half of the actions would lie on its bounds; a uniform one never does."""
+    opinion, _ = learner("sb3-td3", exploration_noise=1.0, random_steps=60)
+    opinion.learn(30, lambda slot: None)
+    opinion.learn(70, lambda slot: None)
+    for model in opinion.models:
+        bound = np.abs(model.replay_buffer.actions[:100, 0, 0]) == 1.0
+        assert not bound[:60].any()
+        assert 4 <= bound[60:].sum() <= 36
+
+
+@pytest.mark.parametrize("name", SECOND_OPINIONS)
+def test_critic_loss_is_the_sum_of_both_errors_as_ours(name, monkeypatch):
+    errors = []
+    real = torch.nn.functional.mse_loss
+
+    def recorded(*arguments):
+        errors.append(real(*arguments))
+        return errors[-1]
+
+    opinion, _ = learner(name)
+    monkeypatch.setattr(torch.nn.functional, "mse_loss", recorded)
+    opinion.learn(11, lambda slot: None)
+    of_two_models = torch.stack(errors).detach().view(2, 2).sum(1).numpy()
+    np.testing.assert_allclose(opinion.metrics()["critic_loss"], of_two_models, rtol=1e-6)
 
 
 def test_same_table_and_evaluation_as_ours(tmp_path):
