@@ -29,9 +29,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ROW_BLOCK",
     "ROW_FIELDS",
+    "Feedback",
     "Philox",
+    "RegretLearner",
     "Rows",
     "Transitions",
+    "World",
     "__version__",
     "atomic_path",
     "checked_fields",
@@ -230,6 +233,57 @@ def checksum_of(rows: Rows) -> str:
     return digest.hexdigest()
 
 
+@dataclasses.dataclass(frozen=True)
+class Feedback:
+    """What a world reveals of a round, a row a run; None where it reveals nothing of the kind.
+
+    Attributes:
+        reward: (R,), of the action that was played.
+        gradient: (R, d), of the round's loss at the point that was played; for experts the loss of each.
+        terms: what the round's loss is made of, {"features": (R, d), "target": (R,)}, for whoever takes it as a whole.
+    """
+
+    reward: Tensor | None = None
+    gradient: Tensor | None = None
+    terms: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+
+class RegretLearner(Protocol):
+    """Learns while it plays: `act`, then `observe`, round by round, `runs` independent copies at once."""
+
+    @property
+    def runs(self) -> int: ...
+    def act(self, observation: Tensor | None = None) -> Tensor: ...
+    def observe(self, action: Tensor, feedback: Feedback) -> None: ...
+    def finite(self) -> Tensor:
+        """(R,) whether everything that the run has learned is finite."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class World(Protocol):
+    """`num_envs` independent copies of a problem of `horizon` rounds, played through gymnasium's vector interface.
+
+    Arrays are float64 tensors on `device`; info["feedback"] of a step is a `Feedback`; nothing resets by itself.
+
+    Attributes:
+        facts: what a learner may know beforehand, by name: dimension, arms, diameter, gradient_bound, ...
+    """
+
+    num_envs: int
+    horizon: int
+    facts: Mapping[str, Any]
+
+    def reset(self, *, seed: int | None = None) -> tuple[Tensor, dict[str, Any]]: ...
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]: ...
+    def regret(self) -> dict[str, Tensor]:
+        """{name: (R,)} after the rounds so far, against each comparator that the world has."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
 _MASK = 0xFFFFFFFF
 
 
@@ -244,9 +298,12 @@ class Philox:
         seed: 0 .. 2^32 - 1.
         runs: the ids of the runs, one stream each, 0 .. 2^32 - 1.
         device: where the numbers are made and stay.
+        runs_last: keep the run axis last in memory; shapes and numbers are the same.
     """
 
-    def __init__(self, seed: int, runs: Sequence[int], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, seed: int, runs: Sequence[int], device: torch.device | str = "cpu", runs_last: bool = False
+    ) -> None:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed <= _MASK:
             reject("seed", "an integer from 0 to 2^32 - 1", repr(seed), "choose another seed")
         ids = list(runs)
@@ -254,6 +311,7 @@ class Philox:
             reject("runs", "ids from 0 to 2^32 - 1", ids, "choose smaller ids")
         self.seed = int(seed)
         self.runs = torch.tensor(ids, dtype=torch.int64, device=device)
+        self.runs_last = runs_last
 
     @staticmethod
     def purpose(name: str) -> int:
@@ -262,23 +320,30 @@ class Philox:
 
     def words(self, purpose: str, first_step: int, steps: int, count: int) -> Tensor:
         """(runs, steps, count) int64, each a uniform 32-bit word, for steps first_step .. first_step+steps-1."""
-        device = self.runs.device
+        device, runs = self.runs.device, len(self.runs)
         blocks = -(-count // 4)
-        element = torch.arange(blocks, device=device)
-        step = torch.arange(first_step, first_step + steps, device=device).view(-1, 1)
-        shape = (len(self.runs), steps, blocks)
-        c0 = element.expand(shape)
+        shape = (steps, blocks, runs) if self.runs_last else (runs, steps, blocks)
+        views = (
+            ((steps, 1, 1), (1, blocks, 1), (1, 1, runs))
+            if self.runs_last
+            else ((1, steps, 1), (blocks,), (runs, 1, 1))
+        )
+        step = torch.arange(first_step, first_step + steps, device=device).view(views[0])
+        c0 = torch.arange(blocks, device=device).view(views[1]).expand(shape)
         c1, c2 = (step & _MASK).expand(shape), ((step >> 32) & _MASK).expand(shape)
         c3 = torch.full((1,), self.purpose(purpose), device=device).expand(shape)
         k0 = torch.full((1, 1, 1), self.seed, device=device)
-        k1 = self.runs.view(-1, 1, 1)
+        k1 = self.runs.view(views[2])
         for _ in range(10):
             # The product wraps modulo 2^64 in int64, which keeps both 32-bit halves right.
             p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
             c0, c2 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, ((p0 >> 32) & _MASK) ^ c3 ^ k1
             c1, c3 = p1 & _MASK, p0 & _MASK
             k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
-        return torch.stack((c0, c1, c2, c3), dim=-1).reshape(len(self.runs), steps, 4 * blocks)[..., :count]
+        if self.runs_last:
+            words = torch.stack((c0, c1, c2, c3), dim=2).reshape(steps, 4 * blocks, runs)
+            return words[:, :count].permute(2, 0, 1)
+        return torch.stack((c0, c1, c2, c3), dim=-1).reshape(runs, steps, 4 * blocks)[..., :count]
 
     def integers(self, purpose: str, high: int, first_step: int, steps: int, count: int) -> Tensor:
         """(runs, steps, count) int64 in 0 .. high-1; the probabilities differ by at most high / 2^32 relatively."""
