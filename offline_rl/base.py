@@ -23,7 +23,7 @@ __all__ = ["Learner"]
 
 
 class Learner(ABC):
-    """Trains `runs` independent copies of one algorithm at once on one dataset.
+    """Trains `runs` independent copies of one algorithm at once.
 
     Args:
         obs_dim, action_dim: sizes of one observation and action.
@@ -131,8 +131,8 @@ class Learner(ABC):
     def finite(self) -> np.ndarray:
         """(runs,) bool: whether every parameter of the run is a finite number."""
         fine = torch.ones(self.runs, dtype=torch.bool, device=self.device)
-        for tensor in self._tensors().values():
-            if tensor.ndim and tensor.shape[0] % self.runs == 0 and tensor.shape != self.obs_mean.shape:
+        for tensor in self._tensors().values():  # a scalar is the same for all runs: a count of steps
+            if tensor.ndim:
                 fine &= torch.isfinite(tensor.reshape(self.runs, -1)).all(1)
         return fine.cpu().numpy()
 
@@ -219,7 +219,7 @@ class Learner(ABC):
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
-        """Everything to save but the normaliser."""
+        """Everything to save but the normaliser: scalars, or run-major with a leading axis of R or a multiple of it."""
 
     @abstractmethod
     def _policy(self, obs: Tensor) -> Tensor:

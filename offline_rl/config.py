@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from offline_rl.config_checks import Checker
+from offline_rl.critic_config import CriticConfig
 
 __all__ = [
     "A2PRConfig",
@@ -75,8 +76,8 @@ class BCConfig(Config):
 
 
 @dataclass(frozen=True)
-class TD3BCConfig(Config):
-    """TD3 with a behaviour-cloning term."""
+class _TD3BC(Config):
+    """TD3+BC's own fields: a class of their own, so that they are listed before the critic's."""
 
     alpha: float = 2.5
     """Weight of the value against the penalty; 0 is behaviour cloning."""
@@ -90,34 +91,19 @@ class TD3BCConfig(Config):
     """Bound of that noise, in the same units."""
     policy_period: int = 2
     """The actor and all target networks move every this many updates."""
-    critic: str = "twin"
-    """The critic, by its name in offline_rl.critics.CRITICS: TD3's "twin", or "stac", a Gaussian over the target."""
-    critic_beta: float = 0.25
-    """What a standard deviation costs in STAC's value, mu - beta sigma. With critic "stac" alone, as the next three."""
-    critic_dropout: float = 0.01
-    """Probability of dropping a hidden unit of STAC's critic in training, before its LayerNorm."""
-    critic_target_dropout: bool = True
-    """Drop units in STAC's slow critic, too (the author's code)."""
-    critic_combine: Literal["single", "min_mean", "min_pess"] = "single"
-    """One Gaussian critic, or two: the smaller mu without beta (the paper's ESTAC), or the smaller mu - beta sigma."""
-    beer: float = 0.0
-    """Weight of BEER's penalty on the critic's features; the authors' is 1e-3, 0 leaves it out."""
-    beer_bound: Literal["consistent", "author"] = "consistent"
-    """The next feature in BEER's bound: the slow networks' throughout, or the online ones' in its numerator (code)."""
-    beer_mask_terminal: bool = True
-    """No penalty at terminals, where the bound does not hold; the authors' tasks have none."""
-    beer_bias_correct: bool = False
-    """Make the bound with r - (1 - gamma) b, b the bias of the critic's last layer."""
+
+
+@dataclass(frozen=True)
+class TD3BCConfig(CriticConfig, _TD3BC):
+    """TD3 with a behaviour-cloning term."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check = Checker(self)
-        check.not_negative("alpha", "policy_noise", "noise_clip", "critic_beta", "beer")
+        check.not_negative("alpha", "policy_noise", "noise_clip")
         check.positive("policy_period")
         check.share("discount", "tau")
-        check.between(0.0, 0.99, "critic_dropout")
-        check.one_of("critic_combine", "single", "min_mean", "min_pess")
-        check.one_of("beer_bound", "consistent", "author")
+        self.check_critic(check)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from offline_rl.critics.twin import TwinCritic
 from orbs import Philox, reject
 
 if TYPE_CHECKING:
-    from offline_rl.config import TD3BCConfig
+    from offline_rl.critic_config import CriticConfig
 
 __all__ = [
     "CRITICS",
@@ -49,7 +49,7 @@ _FIELDS: dict[str, dict[str, str]] = {
 
 
 def make_critic(
-    config: TD3BCConfig,
+    config: CriticConfig,
     philox: Philox,
     obs_dim: int,
     action_dim: int,

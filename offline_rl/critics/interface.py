@@ -19,8 +19,8 @@ __all__ = ["Batch", "Critic", "Evaluation", "td_target"]
 
 
 class Batch(NamedTuple):
-    """Rows drawn from the data. obs, next_obs (R, B, obs_dim), normalised; action (R, B, action_dim);
-    reward, terminal (R, B); row (R, B) int64, the numbers of the rows in the attached data."""
+    """Rows drawn from the data or the replay. obs, next_obs (R, B, obs_dim), as the networks take them: normalised
+    where the learner does so; action (R, B, action_dim); reward, terminal (R, B); row (R, B) int64, their numbers."""
 
     obs: Tensor
     action: Tensor

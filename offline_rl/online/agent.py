@@ -17,7 +17,8 @@ from torch import Tensor
 
 from offline_rl.base import Learner
 from offline_rl.boundary import check_count
-from offline_rl.critics.interface import Batch, Critic
+from offline_rl.critics.beer import representation_rank
+from offline_rl.critics.interface import Batch, Critic, Evaluation
 from offline_rl.online.config import OnlineConfig
 from offline_rl.online.replay import Replay, distinct_rows, words_wanted
 from offline_rl.online.spaces import box_of
@@ -29,6 +30,8 @@ __all__ = ["INTERACTION_BLOCK", "OnlineAgent"]
 # that they are the same wherever an agent is stopped. Results do not depend on it.
 UPDATE_BLOCK, INTERACTION_BLOCK = 32, 256
 DRAWS = 1 << 20
+# Ranks grow with the number of rows: always this many, by which every feature can show.
+MEASURED_ROWS = 2048
 
 
 class OnlineAgent(Learner):
@@ -39,8 +42,8 @@ class OnlineAgent(Learner):
         action = agent.explore(obs)
         (step the environments)
         agent.observe(obs, action, reward, next_obs, terminal)
-        if agent.ready:
-            agent.update()
+        if agent.due:
+            agent.update(agent.due)
 
     See `Learner` for the arguments. Everything random is a function of (seed, run, purpose, number of the interaction
     or update): a resumed agent goes on as if it had never stopped.
@@ -143,6 +146,18 @@ class OnlineAgent(Learner):
         """Whether updates may begin: the random steps are over and the replay holds a batch."""
         return bool(self.interactions >= self.config.random_steps and self.replay.size >= self.config.batch_size)
 
+    @property
+    def due(self) -> int:
+        """Updates due after the latest `observe`: `updates_per_step` for each step since the last block of them.
+
+        0 before the agent is `ready` and between two blocks, `update_every` steps apart. A function of how many
+        interactions there were: it stays the same until the next.
+        """
+        every = self.config.update_every
+        if not self.ready or self.interactions % every:
+            return 0
+        return int(every * self.config.updates_per_step)
+
     # Learning.
 
     def update(self, n: int = 1) -> None:
@@ -210,14 +225,40 @@ class OnlineAgent(Learner):
             action: (R, n, action_dim), in the environment's units.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, another n of actions than of observations.
         """
-        x = self._rows("value.obs", obs, self.obs_dim)
-        a = (self._rows("value.action", action, self.action_dim) - self.action_centre) / self.action_scale
+        x, a = self._rows("value.obs", obs, self.obs_dim), self._rows("value.action", action, self.action_dim)
+        if x.shape[1] != a.shape[1]:
+            expected, given = f"{x.shape[1]} actions a run, as many as observations", a.shape[1]
+            reject(f"{self.name}.value.action", expected, given, "give one action an observation")
+        return self._judged(x, (a - self.action_centre) / self.action_scale).mean.mean(1)
+
+    @torch.no_grad()
+    def measures(self) -> dict[str, np.ndarray]:
+        """What is too slow to be measured in updates, {name: (runs,)}; nothing while the replay is empty.
+
+        representation_rank: how many singular values of X / sqrt(n) are above 0.01, X the critic's features (n, N) at
+        n = 2048 rows of the run's replay, drawn with replacement; the mean over the critic's members, NaN for a run
+        with features that are not finite, absent for a critic without features. A function of (seed, run, number of
+        interactions) beside the state.
+        """
+        size = self.replay.size
+        if not size:
+            return {}
+        words = self.philox.words("measures", self.interactions, 1, MEASURED_ROWS)[:, 0]
+        batch = self._batch((words * size) >> 32)
+        features = self._judged(batch.obs, batch.action, features=True).features
+        if features is None:
+            return {}
+        return {"representation_rank": representation_rank(features).eps.mean(1).cpu().numpy()}
+
+    def _judged(self, obs: Tensor, action: Tensor, features: bool = False) -> Evaluation:
+        """The critic's evaluation without dropout: obs (R, n, obs_dim), action (R, n, action_dim) in [-1, 1]."""
         self.critic.eval()
-        mean = self.critic.evaluate(x, a).mean.mean(1)
-        self.critic.train()
-        return mean
+        try:
+            return self.critic.evaluate(obs, action, features)
+        finally:
+            self.critic.train()
 
     @torch.no_grad()
     def entropy_bonus(self, obs: Any, deterministic: bool = True, draw: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from offline_rl.config_checks import Checker
+from offline_rl.critic_config import CriticConfig
 
 __all__ = ["ONLINE_CONFIGS", "BEERConfig", "OnlineConfig", "SACConfig", "STACConfig", "TD3Config"]
 
@@ -45,17 +46,28 @@ class OnlineConfig:
         if self.capacity < self.batch_size:
             check.reject("capacity", f"at least batch_size ({self.batch_size})", "e.g. capacity=1_000_000")
 
-    def notes(self, steps: int) -> list[str]:
-        """Lines that somebody who plays `steps` environment steps with this configuration should read first."""
-        if steps > self.random_steps:
+    def notes(self, steps: int, name: str | None = None) -> list[str]:
+        """Lines that somebody who plays `steps` environment steps with this configuration should read first.
+
+        Args:
+            name: the agent's on the command line; None: ours with this configuration. Stable-Baselines3's ("sb3-...")
+                learn when there are more than `random_steps` steps, ours when there are as many and a batch of them.
+        """
+        name = name or type(self).__name__.removesuffix("Config").lower()
+        if name.startswith("sb3-"):
+            first, why = self.random_steps + 1, f"random_steps is {self.random_steps}"
+        else:
+            first = -(-max(self.random_steps, self.batch_size) // self.update_every) * self.update_every
+            fields = ("random_steps", "batch_size", "update_every")
+            why = ", ".join(f"{field} is {getattr(self, field)}" for field in fields)
+        if steps >= first:
             return []
-        name = type(self).__name__.removesuffix("Config").lower()
-        return [f"{name}: all {steps} steps are random and nothing is learned: random_steps is {self.random_steps}"]
+        return [f"{name}: nothing is learned in {steps} steps: updates begin at step {first} ({why})"]
 
 
 @dataclass(frozen=True)
-class TD3Config(OnlineConfig):
-    """Twin delayed deep deterministic policy gradient."""
+class _TD3(OnlineConfig):
+    """TD3's own fields: a class of their own, so that they are listed before the critic's."""
 
     exploration_noise: float = 0.1
     """Standard deviation of the acting policy's Gaussian noise, in units of half the action range."""
@@ -65,33 +77,18 @@ class TD3Config(OnlineConfig):
     """Bound of the target policy's noise."""
     policy_period: int = 2
     """The actor and all target networks move every this many updates."""
-    critic: str = "twin"
-    """The critic, by its name in offline_rl.critics.CRITICS: TD3's "twin", or "stac", a Gaussian over the target."""
-    critic_beta: float = 0.25
-    """What a standard deviation costs in STAC's value, mu - beta sigma. With critic "stac" alone, as the next three."""
-    critic_dropout: float = 0.01
-    """Probability of dropping a hidden unit of STAC's critic in training, before its LayerNorm."""
-    critic_target_dropout: bool = True
-    """Drop units in STAC's slow critic, too (the author's code)."""
-    critic_combine: Literal["single", "min_mean", "min_pess"] = "single"
-    """One Gaussian critic, or two: the smaller mu without beta (the paper's ESTAC), or the smaller mu - beta sigma."""
-    beer: float = 0.0
-    """Weight of BEER's penalty on the critic's features; the authors' is 1e-3, 0 leaves it out."""
-    beer_bound: Literal["consistent", "author"] = "consistent"
-    """The next feature in BEER's bound: the slow networks' throughout, or the online ones' in its numerator (code)."""
-    beer_mask_terminal: bool = True
-    """No penalty at terminals, where the bound does not hold; the authors' tasks have none."""
-    beer_bias_correct: bool = False
-    """Make the bound with r - (1 - gamma) b, b the bias of the critic's last layer."""
+
+
+@dataclass(frozen=True)
+class TD3Config(CriticConfig, _TD3):
+    """Twin delayed deep deterministic policy gradient."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check = Checker(self)
-        check.not_negative("exploration_noise", "policy_noise", "noise_clip", "critic_beta", "beer")
+        check.not_negative("exploration_noise", "policy_noise", "noise_clip")
         check.positive("policy_period")
-        check.between(0.0, 0.99, "critic_dropout")
-        check.one_of("critic_combine", "single", "min_mean", "min_pess")
-        check.one_of("beer_bound", "consistent", "author")
+        self.check_critic(check)
 
 
 @dataclass(frozen=True)

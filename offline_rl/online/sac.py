@@ -9,23 +9,21 @@ log(1 - a^2 + 1e-6).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from offline_rl.critics import Batch, TwinCritic
 from offline_rl.networks import Adam, init_mlp, mlp
-from offline_rl.online.agent import OnlineAgent
 from offline_rl.online.config import SACConfig
 from offline_rl.online.gaussian_policy import log_density, squashed_sample
+from offline_rl.online.soft import SoftAgent
 
 __all__ = ["LOG_STD_MAX", "LOG_STD_MIN", "SAC"]
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
-class SAC(OnlineAgent):
+class SAC(SoftAgent):
     """SAC. See `OnlineAgent` for the arguments and `SACConfig` for the hyperparameters."""
 
     name = "sac"
@@ -48,12 +46,6 @@ class SAC(OnlineAgent):
             actor_value="min",
             dtype=self.dtype,
         )
-        self.log_alpha = torch.full((self.runs,), math.log(config.initial_alpha), dtype=self.dtype, device=self.device)
-        self.alpha_optimiser = Adam([self.log_alpha], config.alpha_learning_rate)
-        self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
-
-    def _noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"policy_noise": (2, self.config.batch_size, self.action_dim)}
 
     def _distribution(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation before the tanh, (R, n, action_dim) each."""
@@ -77,21 +69,5 @@ class SAC(OnlineAgent):
             next_action, next_density = squashed_sample(*self._distribution(batch.next_obs), next_noise)
         self._record(**self.critic.update(batch, next_action, bonus=-alpha * next_density))
 
-        action, density = squashed_sample(*self._distribution(batch.obs), noise_now)
-        value = self.critic.actor_value(batch.obs, action)
-        loss = (alpha * density - value).mean(1)
-        self.actor_optimiser.minimise(loss.sum())
-
-        entropy = -density.detach().mean(1)
-        if self.config.alpha_learning_rate:
-            # d/d log_alpha of -log_alpha mean(log pi + target entropy)
-            self.alpha_optimiser.step([entropy - self.target_entropy])
+        self._ascend(batch.obs, *self._distribution(batch.obs), noise_now, alpha)
         self.critic.sync_target()
-        self._record(actor_loss=loss, q_policy=value.mean(1), entropy=entropy, alpha=alpha[:, 0])
-
-    def _tensors(self) -> dict[str, Tensor]:
-        named = {f"actor.{i}": p for i, p in enumerate(self.actor)}
-        named |= {f"actor_adam.{name}": tensor for name, tensor in self.actor_optimiser.state().items()}
-        named |= {"log_alpha": self.log_alpha}
-        named |= {f"alpha_adam.{name}": tensor for name, tensor in self.alpha_optimiser.state().items()}
-        return named | {f"critic.{name}": tensor for name, tensor in self.critic.state().items()}

@@ -19,9 +19,10 @@ from offline_rl.critics import Batch, GaussianCritic
 from offline_rl.critics.gaussian import floored_std
 from offline_rl.dropout_stack import Dropout, dropout_stack, init_dropout_stack, masks_from_gaps, uniforms_per_mask
 from offline_rl.networks import Adam
-from offline_rl.online.agent import INTERACTION_BLOCK, OnlineAgent
+from offline_rl.online.agent import INTERACTION_BLOCK
 from offline_rl.online.config import STACConfig
 from offline_rl.online.gaussian_policy import log_density, squashed_sample
+from offline_rl.online.soft import SoftAgent
 
 __all__ = ["STAC", "temperature_step"]
 
@@ -37,7 +38,7 @@ def temperature_step(log_alpha: Tensor, gap: Tensor, rate: float, rule: str) -> 
     return log_alpha + rate * gap * (log_alpha.exp() if rule == "stac" else 1.0)
 
 
-class STAC(OnlineAgent):
+class STAC(SoftAgent):
     """STAC. See `OnlineAgent` for the arguments and `STACConfig` for the hyperparameters."""
 
     name = "stac"
@@ -67,12 +68,6 @@ class STAC(OnlineAgent):
             members=config.critics,
             combine="single" if config.critics == 1 else "min_mean",
         )
-        self.log_alpha = torch.full((self.runs,), math.log(config.initial_alpha), dtype=self.dtype, device=self.device)
-        self.alpha_optimiser = Adam([self.log_alpha], config.alpha_learning_rate)
-        self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
-
-    def _noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"policy_noise": (2, self.config.batch_size, self.action_dim)}
 
     def _random(self, first: int, count: int) -> Tensor:
         return torch.tanh(self.philox.normal("random_action", first, count, self.action_dim, self.dtype))
@@ -126,31 +121,17 @@ class STAC(OnlineAgent):
         self.critic.sync_target()
 
         distribution = self._distribution(batch.obs, self.dropout.masks("now", rows))
-        action, density = squashed_sample(*distribution, noise_now)
-        value = self.critic.actor_value(batch.obs, action)
-        loss = (alpha * density - value).mean(1)
-        self.actor_optimiser.minimise(loss.sum())
-
-        entropy = -density.detach().mean(1)
-        self._move_temperature(entropy)
-        self._record(actor_loss=loss, q_policy=value.mean(1), entropy=entropy, alpha=alpha[:, 0])
+        self._ascend(batch.obs, *distribution, noise_now, alpha)
 
     @torch.no_grad()
     def _move_temperature(self, entropy: Tensor) -> None:
-        """One step of log alpha, in place: entropy (R,)."""
+        """As `SoftAgent._move_temperature`, by the configured rule, up to the cap."""
         config = self.config
         if not config.alpha_learning_rate:
             return
         if config.alpha_rule == "adam":
-            self.alpha_optimiser.step([entropy - self.target_entropy])
+            super()._move_temperature(entropy)
         else:
             gap = self.target_entropy - entropy
             self.log_alpha.copy_(temperature_step(self.log_alpha, gap, config.alpha_learning_rate, config.alpha_rule))
         self.log_alpha.clamp_(max=math.log(config.alpha_cap))
-
-    def _tensors(self) -> dict[str, Tensor]:
-        named = {f"actor.{i}": p for i, p in enumerate(self.actor)}
-        named |= {f"actor_adam.{name}": tensor for name, tensor in self.actor_optimiser.state().items()}
-        named |= {"log_alpha": self.log_alpha}
-        named |= {f"alpha_adam.{name}": tensor for name, tensor in self.alpha_optimiser.state().items()}
-        return named | {f"critic.{name}": tensor for name, tensor in self.critic.state().items()}

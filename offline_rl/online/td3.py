@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from offline_rl.critics import Batch, make_critic
-from offline_rl.networks import Adam, clone_parameters, init_mlp, mlp, polyak
-from offline_rl.online.agent import OnlineAgent
 from offline_rl.online.config import TD3Config
+from offline_rl.online.deterministic import DeterministicAgent
 
 __all__ = ["TD3"]
 
 
-class TD3(OnlineAgent):
+class TD3(DeterministicAgent):
     """TD3. See `OnlineAgent` for the arguments and `TD3Config` for the hyperparameters."""
 
     name = "td3"
@@ -29,9 +28,6 @@ class TD3(OnlineAgent):
     def _build(self) -> None:
         super()._build()
         config = self.config
-        self.actor = init_mlp(self.philox, "actor", (self.obs_dim, *config.hidden, self.action_dim), dtype=self.dtype)
-        self.actor_target = clone_parameters(self.actor)
-        self.actor_optimiser = Adam(self.actor, config.learning_rate)
         self.critic = make_critic(
             config, self.philox, self.obs_dim, self.action_dim, config.hidden, self.dtype, policy=self._mean_action
         )
@@ -39,35 +35,15 @@ class TD3(OnlineAgent):
     def _noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"target_noise": (self.config.batch_size, self.action_dim)}
 
-    def _mean_action(self, obs: Tensor) -> Tensor:
-        return torch.tanh(mlp(obs, self.actor))
-
-    def _explored(self, obs: Tensor, noise: Tensor) -> Tensor:
-        return torch.clamp(self._mean_action(obs) + self.config.exploration_noise * noise, -1.0, 1.0)
-
-    def _chosen(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        return self._mean_action(obs), obs.new_zeros(obs.shape[:2])
-
     @torch.no_grad()
     def _target_action(self, next_obs: Tensor, noise: Tensor) -> Tensor:
         """clip(target policy + clip(std noise, +-clip), -1, 1): next_obs (R, B, .), noise (R, B, action_dim)."""
         clip = self.config.noise_clip
         noise = (self.config.policy_noise * noise).clamp_(-clip, clip)
-        return torch.tanh(mlp(next_obs, self.actor_target)).add_(noise).clamp_(-1.0, 1.0)
+        return self._slow_action(next_obs).add_(noise).clamp_(-1.0, 1.0)
 
     def _step(self, batch: Batch, noise: dict[str, Tensor]) -> None:
         self.critic.begin(self.steps)
         self._record(**self.critic.update(batch, self._target_action(batch.next_obs, noise["target_noise"])))
-        if self.steps % self.config.policy_period:
-            return
-        value = self.critic.actor_value(batch.obs, self._mean_action(batch.obs)).mean(1)
-        self.actor_optimiser.minimise(-value.sum())
-        self._record(q_policy=value)
-        self.critic.sync_target()
-        polyak(self.actor_target, self.actor, self.config.tau)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        named = {f"actor.{i}": p for i, p in enumerate(self.actor)}
-        named |= {f"actor_target.{i}": p for i, p in enumerate(self.actor_target)}
-        named |= {f"actor_adam.{name}": tensor for name, tensor in self.actor_optimiser.state().items()}
-        return named | {f"critic.{name}": tensor for name, tensor in self.critic.state().items()}
+        if self.steps % self.config.policy_period == 0:
+            self._ascend(batch.obs)

@@ -195,8 +195,8 @@ def test_descending_the_penalty_turns_the_features_until_the_bound_holds():
 
 @pytest.mark.parametrize("dead", ["phi", "next", "both", "w"])
 def test_vanishing_features_have_no_bound(dead):
-    """A norm below 1e-6: U = +inf, penalty 0, a finite gradient; just above it the bound is as ever."""
-    for size, active in ((0.0, False), (5e-7, False), (2e-6, True)):
+    """A norm below 1e-6: U = +inf, penalty 0, a finite gradient; from there on the bound is as ever."""
+    for size, active in ((0.0, False), (5e-7, False), (1e-6, True), (2e-6, True)):
         small = tensor([size, 0.0])
         phi = (small if dead in ("phi", "both") else tensor(PHI)).view(1, 1, 1, 2).clone().requires_grad_()
         after = (small if dead in ("next", "both") else tensor(NEXT)).view(1, 1, 1, 2)
@@ -273,6 +273,20 @@ def test_loss_is_the_inner_one_and_the_mean_penalty_of_each_member(make):
         assert all(torch.equal(metrics[name], own[name]) for name in own)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+@pytest.mark.parametrize("make", [twin, stac])
+def test_a_bonus_is_backed_up_as_the_inner_critic_does(make, weight):
+    """An entropy's, in soft agents."""
+    critic, batch = make(**({"dropout": 0.0} if make is stac else {})), make_batch()
+    wrapped, bonus = BEERRegularizer(critic, weight), batch.reward + 3.0
+    found = wrapped.td_target(batch, batch.action, bonus)
+    assert torch.equal(found, critic.td_target(batch, batch.action, bonus))
+    goes_on = batch.terminal == 0
+    plain = wrapped.td_target(batch, batch.action)
+    torch.testing.assert_close((found - plain)[goes_on], 0.99 * bonus[goes_on], rtol=0, atol=1e-14)
+    assert torch.equal(found[~goes_on], batch.reward[~goes_on])
+
+
 @pytest.mark.parametrize("given", [False, True])
 def test_no_network_runs_twice_on_the_same_input(given, monkeypatch):
     """Two forward passes an update, one of the slow parameters, one of the online ones; the author's has one more."""
@@ -290,13 +304,13 @@ def test_no_network_runs_twice_on_the_same_input(given, monkeypatch):
 
 
 def test_features_of_the_slow_parameters_are_never_stale():
-    """Another action than y's, moved targets, another update: the pass is made anew."""
+    """Another action than y's, other states, moved targets, another update: the pass is made anew."""
     critic, batch, other = twin(tau=0.5), make_batch(), make_batch(seed=1)
     wrapped = BEERRegularizer(critic, 10.0)
     y = wrapped.td_target(batch, other.action)
 
-    def penalty(action):
-        after = critic.evaluate(batch.next_obs, action, features=True, target=True).features
+    def penalty(action, next_obs=batch.next_obs):
+        after = critic.evaluate(next_obs, action, features=True, target=True).features
         phi = critic.evaluate(batch.obs, batch.action, features=True).features
         return regulariser(phi, after, batch.reward, batch.terminal, critic.head_weight(), 0.99).mean((1, 2))
 
@@ -306,10 +320,18 @@ def test_features_of_the_slow_parameters_are_never_stale():
     torch.testing.assert_close(found(other.action), penalty(other.action), rtol=0, atol=1e-14)
     torch.testing.assert_close(found(batch.action), penalty(batch.action), rtol=0, atol=1e-14)
     assert not torch.equal(penalty(other.action), penalty(batch.action))
+    elsewhere = wrapped.loss(batch._replace(next_obs=other.next_obs), y, other.action)[1]["beer_penalty"]
+    torch.testing.assert_close(elsewhere, penalty(other.action, other.next_obs), rtol=0, atol=1e-14)
+    assert not torch.equal(penalty(other.action, other.next_obs), penalty(other.action))
     with torch.no_grad():
         for p in critic.parameters:
             p.add_(0.1)
     before = penalty(other.action)
     wrapped.sync_target()
     assert not torch.equal(penalty(other.action), before)
+    torch.testing.assert_close(found(other.action), penalty(other.action), rtol=0, atol=1e-14)
+    wrapped.td_target(batch, other.action)
+    for slow in critic.target:  # as loading a checkpoint does
+        slow.mul_(0.9)
+    wrapped.begin(2)
     torch.testing.assert_close(found(other.action), penalty(other.action), rtol=0, atol=1e-14)

@@ -90,6 +90,11 @@ def test_ranks_of_one_hot_features(k, srank):
     assert (found.eps.item(), found.srank.item()) == (k, srank)
 
 
+def test_a_singular_value_equal_to_eps_does_not_count():
+    features = torch.eye(4, dtype=F64)  # of X / sqrt(n): 1/2, four times
+    assert [representation_rank(features, eps=eps).eps.item() for eps in (0.5, 0.499)] == [0, 4]
+
+
 def test_ranks_of_planted_singular_values():
     """Of X / sqrt(n): 10, 1, 0.1, 0.01, 0.001; run by run in a batch."""
     n, width = 200, 12
@@ -148,6 +153,8 @@ def test_bad_arguments_are_refused():
             BEERRegularizer(twin(), **arguments)
     with pytest.raises(ValueError, match="discount: expected a number above 0"):
         BEERRegularizer(twin(discount=0.0), 0.1)
+    myopic, batch = BEERRegularizer(twin(discount=0.0), 0.0), make_batch()  # no penalty, no bound
+    assert torch.equal(myopic.td_target(batch, batch.action), batch.reward)
 
 
 def test_the_rest_is_the_inner_critics():

@@ -221,6 +221,7 @@ def test_backup_online_and_actor_values(options):
     torch.testing.assert_close(critic.online_value(batch.obs, action), online, rtol=0, atol=1e-13)
     torch.testing.assert_close(value, online, rtol=0, atol=1e-13)
     assert not critic.backup_value(batch.obs, action).requires_grad
+    assert not critic.evaluate(batch.obs, action, target=True).mean.requires_grad
     assert not critic.online_value(batch.obs, action).requires_grad
     (wanted,) = torch.autograd.grad(online.sum(), action)
     grads = torch.autograd.grad(value.sum(), [action, *critic.parameters], allow_unused=True)
@@ -281,6 +282,25 @@ def test_t12_dropout_is_on_in_training_alone():
     assert all(torch.equal(a, b) for a, b in zip(found(on), plain, strict=True))
     on.train()
     assert not any(torch.equal(a, b) for a, b in zip(found(on), plain, strict=True))
+
+
+def test_each_kind_of_pass_has_masks_of_its_own():
+    """So that no pass changes the numbers of another kind in its update."""
+    critic, batch = make(dropout=0.3), make_batch()
+    rows = (batch.obs, batch.action)
+    kinds = {
+        "target": lambda: critic.backup_value(*rows),
+        "value": lambda: critic.online_value(*rows),
+        "actor": lambda: critic.actor_value(*rows),
+        "data": lambda: critic.evaluate(*rows).mean,
+    }
+    for name, one in kinds.items():
+        critic.begin(3)
+        first = one()
+        for other_name in kinds.keys() - {name}:
+            critic.begin(3)
+            kinds[other_name]()
+            assert torch.equal(one(), first), (name, other_name)
 
 
 def test_masks_are_functions_of_the_update():
@@ -375,3 +395,5 @@ def test_metrics_are_those_of_the_formulas():
     torch.testing.assert_close(metrics["critic_std_floor"], share)
     assert 0 < share[0] < 0.5
     assert share[1] == 0
+    edge = found._replace(raw_std=torch.full_like(found.mean, -5.0))  # where the gradient still passes
+    assert not critic.evaluation_loss(edge, y)[1]["critic_std_floor"].any()

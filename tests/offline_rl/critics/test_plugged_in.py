@@ -12,6 +12,7 @@ from offline_rl.config import A2PRConfig, PRDCConfig, TD3BCConfig
 from offline_rl.critics import BEERRegularizer, GaussianCritic, TwinCritic, make_critic, td_target
 from offline_rl.critics.layer_norm import LayerNormTwinCritic
 from offline_rl.dropout_stack import draw_masks
+from offline_rl.online.config import TD3Config
 from orbs import Philox
 from tests.offline_rl.contract import DATA
 from tests.offline_rl.critics.plain import PlainNet, PlainSTAC
@@ -65,7 +66,7 @@ def test_the_configuration_reaches_the_critic():
     ],
 )
 def test_fields_out_of_range(field, values):
-    for config, required in ((TD3BCConfig, {}), (PRDCConfig, {"beta": 2.0}), (A2PRConfig, {})):
+    for config, required in ((TD3BCConfig, {}), (PRDCConfig, {"beta": 2.0}), (A2PRConfig, {}), (TD3Config, {})):
         for value in values:
             with pytest.raises(ValueError, match=rf"\.{field}: expected .* Fix: "):
                 config(**{field: value, **required})

@@ -10,6 +10,7 @@ import torch
 
 from offline_rl.critics import Batch, GaussianCritic
 from offline_rl.critics.gaussian import floored_std
+from offline_rl.dropout_stack import masks_from_gaps, uniforms_per_mask
 from offline_rl.online import STAC
 from offline_rl.online.stac import temperature_step
 from orbs import Philox
@@ -193,6 +194,33 @@ def test_exploring_masks_drop_the_right_share():
     assert abs((found == 0).double().mean() - 0.2) < 0.005
 
 
+@pytest.mark.parametrize("places", [[0, 1, 255, 256, 700], [700], [256, 0]])
+def test_exploring_masks_are_functions_of_run_layer_and_interaction(places):
+    """Those of the action that comes, number interactions + 1, whichever block was drawn before."""
+    agent, widths = STAC_CASE.build(runs=[3, 0], actor_dropout=0.2, hidden=(32, 24)), (32, 24)
+    for place in places:
+        agent.interactions = place
+        for layer, mask in enumerate(agent._exploring_masks()):
+            count = uniforms_per_mask(widths[layer], 0.2)
+            uniform = agent.philox.uniform(f"dropout.acting.{layer}", place + 1, 1, count, F64)[:, 0]
+            assert torch.equal(mask[:, 0], masks_from_gaps(uniform, widths[layer], 0.2, torch.float32)), (place, layer)
+
+
+def test_exploring_masks_are_independent_of_each_other():
+    """Between layers, runs and interactions: of 19200 pairs of units both drop in p^2, to 4.5 deviations."""
+    agent, share = STAC_CASE.build(runs=2, actor_dropout=0.2, hidden=(32, 32, 32)), []
+    for step in range(600):
+        agent.interactions = step
+        share.append(torch.stack(agent._exploring_masks())[:, :, 0])
+    dropped = (torch.stack(share) == 0).double()  # (600, layers, runs, units)
+    pairs = {"layers": [(dropped[:, i, 0], dropped[:, j, 0]) for i, j in ((0, 1), (0, 2), (1, 2))]}
+    pairs["runs"] = [(dropped[:, i, 0], dropped[:, i, 1]) for i in range(3)]
+    pairs["interactions"] = [(dropped[:-1, i, 0], dropped[1:, i, 0]) for i in range(3)]
+    for name, found in pairs.items():
+        for one, other in found:
+            assert abs((one * other).mean() - 0.04) < 0.0064, name
+
+
 def test_t13_the_target_moves_once_an_update_before_the_actor():
     agent = STAC_CASE.filled(dtype=F64, tau=0.005)
     old = [tensor.clone() for tensor in agent.critic.target]
@@ -210,6 +238,20 @@ def test_evaluation_by_ten_samples_is_their_average():
     expected = torch.tanh(mean[0] + std[0] * noise).mean(0)
     found = (torch.tensor(agent.act(obs[0].numpy(), draw=4)) - agent.action_centre) / agent.action_scale
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_the_bonus_of_ten_samples_is_the_mean_of_theirs():
+    agent = STAC_CASE.build(evaluation_action="samples", dtype=F64, initial_alpha=0.3, runs=2)
+    play(agent, 3, learn=False)
+    obs = torch.randn(2, 5, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
+    mean, std = (x.detach() for x in agent._distribution(obs, None))
+    noise = agent.philox.normal("evaluation", 3 * 2**20 + 4, 1, 100, F64).view(2, 10, 5, 2).transpose(0, 1)
+    u = mean + std * noise
+    density = torch.distributions.Normal(mean, std).log_prob(u) - torch.log(1 - torch.tanh(u) ** 2)
+    found = agent.entropy_bonus(obs, draw=4)
+    torch.testing.assert_close(found, -0.3 * density.sum(-1).mean(0), rtol=0, atol=1e-8)
+    assert not torch.equal(found, agent.entropy_bonus(obs, draw=5))
+    assert agent.entropy_bonus(obs, deterministic=False, draw=4).sub(found).abs().max() > 0.01  # one sample's
 
 
 def test_t15_the_soft_value_of_noisy_values_is_bounded():

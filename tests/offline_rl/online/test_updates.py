@@ -9,7 +9,7 @@ import torch
 from tests.offline_rl.online import reference_online
 from tests.offline_rl.online.contract import CASES, play
 
-STAC, OTHER = {"actor_dropout": 0.1, "critic_dropout": 0.1}, {"hidden": (24, 16), "learning_rate": 1e-2, "tau": 0.1}
+STAC, OTHER = {"actor_dropout": 0.1, "critic_dropout": 0.2}, {"hidden": (24, 16), "learning_rate": 1e-2, "tau": 0.1}
 VARIANTS = [
     ("td3", {}),
     ("td3", {**OTHER, "policy_period": 1, "policy_noise": 0.6, "noise_clip": 0.3}),
