@@ -32,3 +32,7 @@ for _source, _part in (("complete", "slide cabinet"), ("partial", "slide cabinet
 register("orbs/ant-v2", entry_point="envs.d4rl_ant:Ant", max_episode_steps=1000)
 register("orbs/RiskyDial-v0", entry_point="envs.risky:RiskyDial", max_episode_steps=100)
 register("orbs/RiskyPointMass-v0", entry_point="envs.risky:RiskyPointMass", max_episode_steps=200)
+for _name, _module in (
+    ("SEA", "sea"), ("Experts", "experts"), ("OnlineRegression", "online_regression"), ("Portfolio", "portfolio")
+):  # fmt: skip
+    register(f"orbs/{_name}-v0", entry_point=f"envs.{_module}:single")

@@ -40,17 +40,40 @@ def plain_philox(counter, key):
     return c
 
 
+@pytest.mark.parametrize("runs_last", [False, True])
+@pytest.mark.parametrize(("first", "steps", "count"), [(1, 3, 5), (2**33 - 1, 4, 8), (7, 50, 1), (0, 1, 4)])
+def test_every_device_draws_the_same(runs_last, first, steps, count, monkeypatch):
+    """What the CPU draws part by part in NumPy is what torch draws elsewhere, in either layout."""
+    ids = [0, 3, 2**32 - 1]
+    philox = Philox(9, ids, runs_last=runs_last)
+    elsewhere = philox._words_by_torch(Philox.purpose("p"), first, steps, -(-count // 4))
+    right = elsewhere.permute(3, 0, 1, 2) if runs_last else elsewhere
+    right = right.reshape(3, steps, -1)[..., :count]
+    assert torch.equal(philox.words("p", first, steps, count), right)
+    monkeypatch.setattr(orbs, "_PHILOX_PART", 1)
+    assert torch.equal(philox.words("p", first, steps, count), right)
+    other = Philox(9, ids, runs_last=not runs_last)
+    for draw in ("uniform", "normal"):
+        drawn = getattr(philox, draw)("p", first, steps, count, torch.float64)
+        assert torch.equal(drawn, getattr(other, draw)("p", first, steps, count, torch.float64))
+        assert not runs_last or drawn.stride(0) == 1
+
+
 @pytest.mark.parametrize(("counter", "key", "result"), VECTORS)
 def test_published_vectors(counter, key, result, monkeypatch):
     """The counter is (element block, step low, step high, purpose), the key (seed, run)."""
     c, k, expected = ([int(word, 16) for word in text.split()] for text in (counter, key, result))
     assert plain_philox(c, k) == expected
-    monkeypatch.setattr(Philox, "purpose", staticmethod(lambda name: c[3]))
+    step = (c[2] << 32) + c[1]
+    here = orbs._philox(
+        *(np.array([x], np.uint64) for x in (c[0], step)), c[3], k[0], np.array([k[1]], np.uint64), True
+    )
+    assert [int(word.item()) for word in here] == expected
     # An element is reached by asking for all before it, here too many: shift the element counter instead.
     arange = torch.arange
     monkeypatch.setattr(torch, "arange", lambda *a, **kw: arange(*a, **kw) + (c[0] if len(a) == 1 else 0))
-    step = (c[2] << 32) + c[1]
-    words = Philox(k[0], [k[1]]).words("any", step - (step >> 63 << 64), 1, 4)  # the same 64 bits, signed
+    signed = step - (step >> 63 << 64)  # the same 64 bits
+    words = Philox(k[0], [k[1]])._words_by_torch(c[3], signed, 1, 1)
     assert words.flatten().tolist() == expected
 
 
