@@ -1,7 +1,7 @@
 """`orbs bench`: every unit of a benchmark, trained in turn or side by side, then its table and plots.
 
-A unit is (algorithm, dataset or environment, block of runs) in a folder of its own, as `orbs train` makes it. A unit
-that fails is reported and does not stop the others; whatever is stopped goes on with the same command.
+A unit is (algorithm or variant, dataset or environment, block of runs) in a folder of its own, as `orbs train` makes
+it. A unit that fails is reported and does not stop the others; whatever is stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -134,7 +134,10 @@ def units(spec: Benchmark, options: Bench) -> list[Unit]:
                 threads=options.threads,
                 matmul=options.matmul,
             )
-            found += plan(given, canonical_name(problem)) if spec.kind == "datasets" else train_online.plan(given)
+            if spec.kind == "datasets":
+                found += plan(given, canonical_name(problem), spec.variants)
+            else:
+                found += train_online.plan(given, spec.variants)
     return found
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from experiments.agents import key_of, known_names
 from orbs import checked_fields, reject
 
 __all__ = ["Benchmark", "OfflineBenchmark", "OnlineBenchmark", "Published", "find", "read", "shipped"]
@@ -26,21 +28,21 @@ class Published:
 
 
 @dataclass(frozen=True)
-class OfflineBenchmark:
-    """Offline algorithms x datasets x runs. Fields as the options of `orbs train` where they share a name.
+class _Benchmark:
+    """Algorithms x problems x runs. Fields as the options of `orbs train` where they share a name.
 
     Attributes:
         name: the file's stem; title: what is compared, in a line.
-        algorithms, datasets: names of `orbs list` and `orbs data list`, or paths.
+        algorithms: names of `orbs list`, and of variants.
         set: hyperparameters over the presets, ALGO.FIELD=VALUE.
-        smoke_below: updates below which the comparison calls itself a smoke comparison.
-        published: published scores, or None.
+        smoke_below: updates (environment steps) below which the comparison calls itself a smoke comparison.
+        variants: {name: algorithm} of the variants: that algorithm by its presets, and what `set` says of the name.
     """
 
     name: str
     title: str
     algorithms: tuple[str, ...]
-    datasets: tuple[str, ...]
+    _: KW_ONLY
     runs: int = 3
     steps: int = 1_000_000
     eval_every: int = 5000
@@ -49,44 +51,46 @@ class OfflineBenchmark:
     seed: int = 0
     set: tuple[str, ...] = ()
     smoke_below: int = 200_000
+    variants: dict[str, str] = field(default_factory=dict)
+
+    noun: ClassVar[str]
+    kind: ClassVar[str]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(getattr(self, self.kind))
+
+
+@dataclass(frozen=True)
+class OfflineBenchmark(_Benchmark):
+    """Offline algorithms x datasets x runs.
+
+    Attributes:
+        datasets: names of `orbs data list`, or paths.
+        published: published scores, or None.
+    """
+
+    datasets: tuple[str, ...]
     published: Published | None = None
 
     noun: ClassVar[str] = "updates"
     kind: ClassVar[str] = "datasets"
 
-    @property
-    def problems(self) -> tuple[str, ...]:
-        return self.datasets
-
 
 @dataclass(frozen=True)
-class OnlineBenchmark:
-    """Agents that interact x environments x runs. Fields as of `OfflineBenchmark`, with environment steps for updates.
+class OnlineBenchmark(_Benchmark):
+    """Agents that interact x environments x runs, with environment steps for updates.
 
     Attributes:
         envs: Gymnasium ids.
     """
 
-    name: str
-    title: str
-    algorithms: tuple[str, ...]
     envs: tuple[str, ...]
-    runs: int = 5
-    steps: int = 1_000_000
-    eval_every: int = 5000
-    eval_episodes: int = 10
-    log_every: int = 1000
-    seed: int = 0
-    set: tuple[str, ...] = ()
-    smoke_below: int = 200_000
+    runs: int = field(default=5, kw_only=True)
 
     published: ClassVar[Published | None] = None
     noun: ClassVar[str] = "steps"
     kind: ClassVar[str] = "envs"
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        return self.envs
 
 
 Benchmark = OfflineBenchmark | OnlineBenchmark
@@ -142,7 +146,8 @@ def read(path: Path) -> Benchmark:
     published = given.pop("published", None) if form is OfflineBenchmark else None
     values = checked_fields(form, {"name": path.stem, **given}, str(path))
     for one in dataclasses.fields(form):
-        if one.default is dataclasses.MISSING and one.name not in values:
+        required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        if required and one.name not in values:
             reject(f"{path}: {one.name}", "this field", "none", f"add {one.name} = ...")
     for name in ("algorithms", form.kind, "set"):
         if name in values:
@@ -154,6 +159,8 @@ def read(path: Path) -> Benchmark:
         least = 0 if name in ("smoke_below", "seed") else 1
         if name in values and (type(values[name]) is not int or values[name] < least):
             reject(f"{path}: {name}", f"a whole number from {least} on", repr(values[name]), "mend it")
+    if "variants" in values:
+        values["variants"] = _variants(path, values["variants"], values["algorithms"])
     if published is not None:
         values["published"] = _published(path, published, values["datasets"])
     return form(**values)
@@ -163,6 +170,22 @@ def _words(where: str, given: Any) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(word, str) and word for word in given):
         reject(where, "a list of words", repr(given), 'write it as ["one", "two"]')
     return tuple(given)
+
+
+def _variants(path: Path, given: Any, algorithms: tuple[str, ...]) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(base, str) for base in given.values()):
+        reject(f"{path}: variants", 'lines like prdc-stac = "prdc"', repr(given), "mend it")
+    known = known_names()
+    for name, base in given.items():
+        where = f"{path}: variants.{name}"
+        # The name becomes a folder's, and stands before the dot of ALGO.FIELD=VALUE.
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+_-]*", name) is None or key_of(name) in known:
+            reject(where, "a name of letters, digits, +, - and _ that no algorithm has", f"'{name}'", "choose another")
+        if name not in algorithms:
+            reject(where, f"one of {', '.join(algorithms)}", f"'{name}'", "add it to `algorithms`, or leave it out")
+        if key_of(base) not in known:
+            reject(where, f"one of {', '.join(known.values())}", f"'{base}'", "name the algorithm that it is one of")
+    return {name: known[key_of(base)] for name, base in given.items()}
 
 
 def _published(path: Path, given: Any, datasets: tuple[str, ...]) -> Published:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import data_options, options
+from experiments import data_options, options, regret_options
 
 __all__ = ["main"]
 
@@ -66,6 +66,7 @@ def _commands() -> Any:
     found = [
         named(options.Demo, "demo"),
         named(options.Train, "train"),
+        named(regret_options.Regret, "regret"),
         named(options.Evaluate, "evaluate"),
         named(options.Report, "report"),
         named(options.Bench, "bench"),
@@ -80,13 +81,18 @@ def _commands() -> Any:
     return union
 
 
-def _run(command: options.Command | data_options.Data | data_options.Collect) -> int:
+def _run(command: options.Command | regret_options.Regret | data_options.Data | data_options.Collect) -> int:
     """The exit status."""
     if isinstance(command, options.Train):
         from experiments.train import train
 
         folders = train(command)
         _print_table(folders, folders[0].parent / "report", quiet=True)  # `orbs report OUT` has a place of its own
+    elif isinstance(command, regret_options.Regret):
+        from experiments.regret import regret
+
+        folders = regret(command)
+        _print_table(folders, folders[0].parent / "report")
     elif isinstance(command, options.Demo):
         from experiments.demo import demo
 
@@ -128,8 +134,13 @@ def _print_table(
     until: int | None = None,
 ) -> None:
     """Report on the folders; `quiet` forgives runs that had no environment."""
-    from experiments import report, results
+    from experiments import regret_report, report, results
 
+    if regret_report.is_regret(results.read_results(folders).table):
+        if checkpoint != "final":
+            raise ValueError(f"--checkpoint: expected final for regrets, got {checkpoint}. Fix: leave it out.")
+        _print_made(regret_report.report(folders, out, metric, until))
+        return
     if quiet:
         found = results.read_results(folders)
         if not found.table["metric"].str.startswith("eval/").any():
@@ -139,7 +150,10 @@ def _print_table(
                 "metrics.parquet."
             )
             return
-    made = report.report(folders, out, metric=metric, checkpoint=checkpoint, until=until)
+    _print_made(report.report(folders, out, metric=metric, checkpoint=checkpoint, until=until))
+
+
+def _print_made(made: Any) -> None:
     print(f"\n{made.text}\n")
     for name, path in made.paths.items():
         print(f"  {name:12s} {path}")
@@ -158,7 +172,7 @@ def _evaluate(command: options.Evaluate) -> None:
     if not command.folder.is_dir():
         raise ValueError(f"FOLDER: expected a run folder, got {command.folder}. Fix: name the folder that --out made.")
     config = results.read_config(command.folder)
-    if config.get("algorithm") in SECOND_OPINIONS:
+    if config.get("base", config.get("algorithm")) in SECOND_OPINIONS:
         raise ValueError(
             f"FOLDER: expected a run folder with a checkpoint, got {command.folder}: Stable-Baselines3's agents leave "
             "none. Fix: see its evaluations with orbs report."
@@ -178,7 +192,7 @@ def _evaluate(command: options.Evaluate) -> None:
             played = evaluator.evaluate(learner, step, skip=lost)
         finally:
             evaluator.close()
-        print(f"{learner.name} after {done}, {command.episodes} episodes in {env}")
+        print(f"{config.get('algorithm', learner.name)} after {done}, {command.episodes} episodes in {env}")
         print(f"{'run':>5} {'mean return':>12} {'sd':>9} {'min':>9} {'max':>9} {'length':>8}")
         for slot, run in enumerate(learner.run_ids):
             if run in lost:
@@ -208,7 +222,22 @@ def _evaluate(command: options.Evaluate) -> None:
                 print(f"video: {path}")
 
 
+def _list_problems(settings: bool) -> None:
+    from experiments.problems import PROBLEMS
+
+    print("Problems of regret (orbs regret --problem NAME; settings: orbs list --problems):")
+    for name, problem in PROBLEMS.items():
+        print(f"  {name:24s} {problem.about}")
+        if settings:
+            for setting, meaning in problem.known.items():
+                print(f"      {setting}: {meaning}")
+
+
 def _list(command: options.List) -> None:
+    if command.problems:
+        _list_problems(True)
+        return
+    from bandits.config import CONFIGS as LEARNERS
     from experiments.agents import SECOND_OPINIONS
     from experiments.presets import rules
     from offline_rl.config import CONFIGS
@@ -230,13 +259,21 @@ def _list(command: options.List) -> None:
                     print(f"      preset {rule.pattern}: {rule.values or '{}'} ({rule.source})")
     for name, ours in SECOND_OPINIONS.items():
         print(f"  {name:8s} Stable-Baselines3's, a second opinion on {ours}, whose fields and presets it takes.")
+    print("Learners judged by regret (orbs regret --learners NAME ... --problem NAME):")
+    for name, learner in LEARNERS.items():
+        print(f"  {name:24s} {learner.about}")
+        if command.fields:
+            docs = _field_docs(learner)
+            for field in dataclasses.fields(learner):
+                print(f"      {field.name} = {field.default!r}: {docs.get(field.name, '')}")
+    _list_problems(False)
     from envs.datasets import names
 
     print("Datasets (orbs train --dataset NAME, or the path of an HDF5 file in D4RL layout; more: orbs data list):")
     for dataset in names():
         print(f"  {dataset}")
     if not (command.fields or command.presets):
-        print("More: orbs list --fields, orbs list --presets")
+        print("More: orbs list --fields, orbs list --presets, orbs list --problems")
 
 
 def _field_docs(kind: type) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.acting import Player, within
 from experiments.value_error import Step
 from orbs import atomic_path, reject
 
@@ -86,16 +87,19 @@ class Evaluator:
     ) -> Episodes:
         """Play one episode in every slot with the deterministic policy.
 
+        Where that averages samples, those of a step are a function of (seed, run, training step, step of the episode).
+
         Args:
             learner: its run_ids are this evaluator's.
             step: training step, part of the seeds.
             skip: ids of runs not to play (diverged); their returns are NaN.
-            keep_steps: also return every step.
+            keep_steps: also return every step, with its entropy bonus.
 
         Raises:
             ValueError: the learner does not fit the environment.
         """
         self.check(learner)
+        player, space = Player(learner), self.envs[0].action_space
         runs, per_run = len(self.run_ids), self.episodes
         slots = runs * per_run
         obs = np.zeros((slots, learner.obs_dim), np.float32)
@@ -106,16 +110,21 @@ class Evaluator:
         for slot in active:
             run, episode = self.run_ids[slot // per_run], int(slot % per_run)
             obs[slot], _ = self.envs[slot].reset(seed=episode_seed(self.seed, run, step, episode))
+        number = 0
         while len(active):
-            action = learner.act(obs.reshape(runs, per_run, -1)).reshape(slots, -1)
+            rows = obs.reshape(runs, per_run, -1)
+            action = within(player.act(rows, number).reshape(slots, -1), space)
             before = obs.copy() if steps is not None else obs
+            bonus = player.bonus(rows, number).reshape(slots) if steps is not None else np.empty(0)
+            number += 1
             going = []
             for slot in active:
                 obs[slot], reward, terminated, truncated, _ = self.envs[slot].step(action[slot])
                 returns[slot] += float(reward)
                 lengths[slot] += 1
                 if steps is not None:
-                    steps[slot].append(Step(before[slot], action[slot], float(reward), bool(terminated)))
+                    played = Step(before[slot], action[slot], float(reward), bool(terminated), float(bonus[slot]))
+                    steps[slot].append(played)
                 if not (terminated or truncated):
                     going.append(slot)
             active = np.asarray(going, np.int64)
@@ -135,8 +144,9 @@ def _check_fit(env: Any, env_id: str, learner: OfflineLearner) -> None:
     ):
         discrete = field == "actions" and not np.issubdtype(space.dtype, np.floating)
         if space.shape != (width,) or discrete:
-            expected = f"an environment whose {field} are {width} real numbers, as in the data"
-            reject("env", expected, f"'{env_id}' with {space}", "name the environment that the data come from")
+            expected = f"an environment whose {field} are {width} real numbers, as those that the policy learned from"
+            fix = "name the environment that it learned in, or that its data come from"
+            reject("env", expected, f"'{env_id}' with {space}", fix)
 
 
 def record_video(learner: OfflineLearner, env_id: str, path: Path, run: int, seed: int) -> Path:
@@ -155,13 +165,13 @@ def record_video(learner: OfflineLearner, env_id: str, path: Path, run: int, see
     try:
         _check_fit(env, env_id, learner)
         obs, _ = env.reset(seed=episode_seed(seed, run, learner.steps, 0))
-        frames, done = [], False
-        slot = learner.run_ids.index(run)
+        frames, done = list[np.ndarray](), False
+        player, slot = Player(learner), learner.run_ids.index(run)
         while not done:
+            every = player.act(np.asarray(obs, np.float32)[None], len(frames))
             frames.append(np.asarray(env.render()))
-            every = learner.act(np.asarray(obs, np.float32)[None])
             action = every[slot, 0] if learner.runs > 1 else every[0]
-            obs, _, terminated, truncated, _ = env.step(action)
+            obs, _, terminated, truncated, _ = env.step(within(action, env.action_space))
             done = bool(terminated or truncated)
     except (ImportError, DependencyNotInstalled) as error:
         raise ImportError(f'video: expected a renderer, got {error}. Fix: pip install "orbs[video]".') from error

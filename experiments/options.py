@@ -18,6 +18,7 @@ class Train:
 
     Each algorithm gets a folder OUT/DATASET/ALGORITHM with config.json, metrics.parquet and checkpoint.safetensors;
     agents that interact (see orbs list) take --env and no --dataset, and their folders are OUT/ENV/ALGORITHM.
+    Stable-Baselines3's agents leave no checkpoint.
     Example: orbs train --algos bc td3bc prdc --dataset local/pendulum-medium-replay-v0 --runs 5 --steps 20000
     Example: orbs train --algos stac td3 --env Hopper-v4 --runs 5 --steps 100000
     """
@@ -50,9 +51,11 @@ class Train:
     log_every: int = 1000
     """Updates (environment steps) between rows of training metrics; also how often a diverged run is looked for."""
     checkpoint_seconds: float = 60.0
-    """A checkpoint is written at each evaluation, and at a log point once this many seconds have passed."""
+    """A checkpoint is written at each evaluation, and at a log point once this many seconds have passed; none of
+    Stable-Baselines3's agents."""
     resume: bool = False
-    """Go on from the checkpoint where there is one; --steps may be larger than before."""
+    """Go on from the checkpoint where there is one; --steps may be larger than before. Stable-Baselines3's agents
+    leave no checkpoint: they start again."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ALGO.FIELD=VALUE ...")] = ()
     """Hyperparameters over the presets, e.g. --set prdc.beta=7.5 td3bc.alpha=1 (fields: orbs list --fields)."""
     critic: Literal["twin", "stac"] | None = None
@@ -102,7 +105,7 @@ class Report:
     out: Path | None = None
     """Where to write; by default a folder `report` in the first folder."""
     metric: str | None = None
-    """eval/score or eval/return; by default the score where all have one."""
+    """eval/score or eval/return; by default the score where all have one. Of regrets one, or all of them."""
     checkpoint: Literal["final", "last10", "best"] = "final"
     """Which number of a run counts: its last evaluation, the mean of its last ten, or its best."""
     until: int | None = None
@@ -111,12 +114,14 @@ class Report:
 
 @dataclass(frozen=True)
 class List:
-    """List algorithms, their hyperparameters and presets, and the built-in datasets."""
+    """List algorithms, their hyperparameters and presets, problems of regret and the built-in datasets."""
 
     fields: bool = False
     """Show every hyperparameter with its default and meaning."""
     presets: bool = False
     """Show every preset with its source."""
+    problems: bool = False
+    """Show the problems of regret with their settings, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,9 @@ class Published:
 class Bench:
     """Run a benchmark (algorithms x datasets or environments x runs) from one file; write its table and plots.
 
-    Stopped at any time, the same command goes on where it was; more --steps add updates to what is there. Writes
-    OUT/NAME/DATASET/ALGORITHM as `orbs train`, and tables and figures into OUT/NAME/report.
+    Stopped at any time, the same command goes on where it was; more --steps add updates to what is there (but
+    Stable-Baselines3's agents start again). Writes OUT/NAME/DATASET/ALGORITHM as `orbs train`, and tables and figures
+    into OUT/NAME/report.
     Example: orbs bench local-mujoco --steps 20000 --every 5000 --jobs 2
     """
 

@@ -5,7 +5,8 @@ one algorithm on one problem for a block of runs. Keys of `config.json` that are
 "experiment", "algorithm", "problem" (they name runs that have no row yet), "status" ("running", "complete" or
 "stopped"), "steps" (planned), "diverged" ({run: step}, from that step on the run counts no more), "data"
 ({metric: mean over the dataset's episodes}, the reference line of plots), "env" and "env_note" (what scores the runs,
-and why nothing does where "env" is null). Metrics: "eval/return", "eval/score", "eval/length", "train/...".
+and why nothing does where "env" is null). Metrics: "eval/return", "eval/score", "eval/length", "train/...", and of
+learners judged by regret, whose steps are rounds, "regret/static", "regret/sampled", "regret/dynamic", "bound/...".
 `env` is the environment that scores the row's run when it was written, `simulator` what that runs on ("mujoco 3.10.0");
 both are "" where nothing scores it, and in tables of older versions, which lack the two columns.
 """
@@ -186,6 +187,16 @@ def read_table(path: str | Path) -> DataFrame:
 def drop_after(df: DataFrame, step: int) -> DataFrame:
     """Rows up to and including `step`: what a resume from the checkpoint at `step` keeps."""
     return df[df["step"] <= step].reset_index(drop=True)
+
+
+def drop_off_grid(df: DataFrame, steps: int, eval_every: int, log_every: int) -> DataFrame:
+    """What a training straight to `steps` has of the rows: an earlier end off its grid left others.
+
+    Off `eval_every` it does not evaluate, and off `log_every` as well it records nothing, but at `steps`.
+    """
+    evaluated = (df["step"] % eval_every == 0) | (df["step"] == steps)
+    logged = (df["step"] % log_every == 0) & ~df["metric"].str.startswith("eval/")
+    return df[evaluated | logged].reset_index(drop=True)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

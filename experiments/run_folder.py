@@ -16,38 +16,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.agents import config_of
-from experiments.options import Train
 from offline_rl.config import CONFIGS
 from orbs import Rows, __version__, reject
 
 if TYPE_CHECKING:
     from envs.datasets import Dataset
     from envs.datasets.references import Reference
+    from experiments.train import Unit
     from offline_rl import OfflineLearner
 
-__all__ = ["SESSION", "alone", "check_same", "describe", "describe_online", "machine"]
+__all__ = ["SESSION", "alone", "check_same", "describe", "describe_online", "machine", "session_facts"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
-    "experiment", "algorithm", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env", "eval_every",
-    "eval_episodes", "log_every",
+    "experiment", "algorithm", "base", "problem", "data_checksum", "hyperparameters", "runs", "seed", "env",
+    "eval_every", "eval_episodes", "log_every",
 )  # fmt: skip
 
 
-def describe(
-    options: Train, dataset: Dataset, transitions: Rows, learner: OfflineLearner, matmul: str
-) -> dict[str, Any]:
+def describe(unit: Unit, dataset: Dataset, transitions: Rows, learner: OfflineLearner, matmul: str) -> dict[str, Any]:
     """The resolved configuration: everything that made the numbers."""
     mean_return = float(dataset.episode_returns().mean())
     data = {"eval/return": mean_return}
     if dataset.min_score is not None:
         data["eval/score"] = float(dataset.normalized_score(mean_return))
     return {
-        **_settings(options, learner.name, dataset.name, learner.config, learner.run_ids, matmul),
+        **_settings(unit, dataset.name, learner.config, matmul),
         "dataset": os.fspath(dataset.path),
         "dataset_sha256": dataset.sha256,
-        "clip_actions": options.clip_actions,
-        "terminate_on_end": options.terminate_on_end,
+        "clip_actions": unit.options.clip_actions,
+        "terminate_on_end": unit.options.terminate_on_end,
         "env": dataset.env_id,
         "env_note": dataset.env_note,
         "score_source": dataset.score_source,
@@ -58,28 +56,26 @@ def describe(
     }
 
 
-def describe_online(
-    options: Train, algorithm: str, config: Any, run_ids: list[int], reference: Reference | None, matmul: str
-) -> dict[str, Any]:
-    """The same of agents that interact with `options.env`, whose id is the problem's name."""
-    assert options.env is not None
+def describe_online(unit: Unit, config: Any, reference: Reference | None, matmul: str) -> dict[str, Any]:
+    """The same of agents that interact with an environment, whose id is the problem's name."""
+    assert unit.options.env is not None
     return {
-        **_settings(options, algorithm, options.env, config, run_ids, matmul),
-        "env": options.env,
+        **_settings(unit, unit.options.env, config, matmul),
+        "env": unit.options.env,
         "score_source": reference.source if reference else None,
         "score_range": [reference.minimum, reference.maximum] if reference else [None, None],
     }
 
 
-def _settings(
-    options: Train, algorithm: str, problem: str, config: Any, run_ids: list[int], matmul: str
-) -> dict[str, Any]:
+def _settings(unit: Unit, problem: str, config: Any, matmul: str) -> dict[str, Any]:
+    options = unit.options
     return {
         "experiment": options.experiment,
-        "algorithm": algorithm,
+        "algorithm": unit.label,
+        "base": unit.algorithm,
         "problem": problem,
         "hyperparameters": json.loads(json.dumps(dataclasses.asdict(config))),
-        "runs": run_ids,
+        "runs": unit.run_ids,
         "seed": options.seed,
         "steps": options.steps,
         "eval_every": options.eval_every,
@@ -88,6 +84,13 @@ def _settings(
         "device": options.device,
         "threads": options.threads,
         "matmul": matmul,
+        **session_facts(),
+    }
+
+
+def session_facts() -> dict[str, Any]:
+    """What is to be known of the process that writes: versions, machine, commit, command, when it started."""
+    return {
         "versions": _versions(),
         "machine": machine(),
         "git_commit": _commit(),
@@ -99,12 +102,14 @@ def _settings(
 def check_same(saved: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """ValueError that names every setting in which a resume differs from what the folder was started with.
 
-    A hyperparameter that the folder does not know, because it is younger, counts as at its default there.
+    A hyperparameter that the folder does not know, because it is younger, counts as at its default there; a folder
+    older than variants holds no variant.
     """
 
     def flat(found: dict[str, Any]) -> dict[str, Any]:
         fixed = {key: found.get(key) for key in FIXED if key != "hyperparameters"}
-        values = {**_defaults(config["algorithm"]), **found.get("hyperparameters", {})}
+        fixed["base"] = found.get("base", found.get("algorithm"))
+        values = {**_defaults(config["base"]), **found.get("hyperparameters", {})}
         return fixed | {f"hyperparameters.{key}": value for key, value in values.items()}
 
     there, here = flat(saved), flat(config)

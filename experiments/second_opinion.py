@@ -19,20 +19,13 @@ import numpy as np
 import torch
 from stable_baselines3.common.noise import NormalActionNoise
 
-from envs.datasets.references import reference_scores
-from experiments import results
 from experiments.agents import SECOND_OPINIONS, config_of
-from experiments.cpu import cpu_settings
-from experiments.evaluate import Evaluator
-from experiments.loggers import make_loggers
-from experiments.run_folder import alone, describe_online
-from experiments.session import inherit, kernels
 from experiments.train import Unit
-from experiments.train_online import OnlineSession
+from experiments.train_online import OnlineSession, Start
 from experiments.training_envs import TrainingEnvs, start_seed
 from orbs import reject
 
-__all__ = ["SecondOpinion", "arguments", "train_unit"]
+__all__ = ["SecondOpinion", "SecondSession", "arguments"]
 
 # Our field -> Stable-Baselines3's argument of both algorithms.
 _SHARED = {
@@ -115,10 +108,10 @@ class SecondOpinion:
         self.name, self.config, self.run_ids, self.steps = name, config, envs.runs, 0
         self.obs_dim, self.action_dim = (int(size) for size in (envs.obs.shape[1], envs.action_dim))
         kind = getattr(stable_baselines3, SECOND_OPINIONS[name].upper())
-        self._streams: list[tuple[Any, Any, Any]] = []
+        self._streams, self._own = _Streams(device), list[tuple[Any, ...]]()
         self.models: list[Any] = []
         self._lost: set[int] = set()
-        with _own_streams():
+        with self._streams.kept():
             for run, copy in zip(envs.runs, envs.copies, strict=True):
                 copy.episode = -1  # theirs resets it once more before its first step
                 given = arguments(name, config, self.action_dim)
@@ -132,7 +125,7 @@ class SecondOpinion:
                 )
                 model.set_logger(Logger(None, []))
                 self.models.append(model)
-                self._streams.append(_streams())
+                self._own.append(self._streams.now())
 
     @property
     def runs(self) -> int:
@@ -140,17 +133,17 @@ class SecondOpinion:
 
     def learn(self, steps: int, each: Any) -> None:
         """`steps` environment steps of every model in turn, but for diverged ones; each(slot) is called after each."""
-        with _own_streams():
+        with self._streams.kept():
             for slot, model in enumerate(self.models):
                 if slot not in self._lost:
-                    _set_streams(self._streams[slot])
+                    self._streams.put(self._own[slot])
                     try:
                         # No lines of its own, and the episode goes on where it was.
                         model.learn(steps, log_interval=None, reset_num_timesteps=False)
                     except ValueError:  # a distribution with parameters that are not finite
                         if self.finite()[slot]:
                             raise
-                    self._streams[slot] = _streams()
+                    self._own[slot] = self._streams.now()
                 each(slot)
         self.steps += steps
 
@@ -182,55 +175,25 @@ class SecondOpinion:
         return fine
 
 
-def train_unit(unit: Unit, place: int = 0) -> None:
-    """Train one unit; one that an earlier command completed is left alone."""
-    options = unit.options
-    assert options.env is not None
-    run_ids = list(range(options.first_run, options.first_run + options.runs))
-    saved = results.read_config(unit.folder) if options.resume else {}
-    matmul = kernels(options, saved, unit.folder)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(cpu_settings(matmul, options.threads))
-        envs = TrainingEnvs(options.env, run_ids, options.seed)
-        stack.callback(envs.close)
-        settings = config_of(unit.algorithm)(**unit.hyperparameters)
-        reference = reference_scores(options.env)
-        config = describe_online(options, unit.algorithm, settings, run_ids, reference, matmul)
+class SecondSession(OnlineSession):
+    """The models of one unit; there is no checkpoint, so metrics are all that is kept."""
+
+    @classmethod
+    def start(cls, unit: Unit, envs: TrainingEnvs, saved: dict[str, Any]) -> Start | None:
+        options = unit.options
         if saved:
-            inherit(saved, config, unit.folder)
             if saved.get("status") in ("complete", "diverged") and saved.get("steps") == options.steps:
                 print(f"{unit.folder} is {saved['status']} at {options.steps} steps: nothing to do.")
-                return
+                return None
             if saved.get("status") == "complete" and saved.get("steps", 0) > options.steps:
                 reject("--steps", f"at least {saved['steps']}, which were made", options.steps, "ask for more")
             print(f"{unit.folder}: starts again from step 0: Stable-Baselines3's agents cannot be resumed.")
-        learner = SecondOpinion(unit.algorithm, envs, settings, options.seed, options.device)
-        evaluator = Evaluator(options.env, run_ids, options.eval_episodes, options.seed)
-        stack.callback(evaluator.close)
-        config["simulator"] = evaluator.simulator
-        table = results.Table(
-            options.experiment, unit.algorithm, options.env, env=options.env, simulator=evaluator.simulator
-        )
-        loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
-        for logger in loggers:
-            stack.callback(logger.close)
-        stack.enter_context(alone(unit.folder))
-        session = _SecondSession(unit, config, learner, table, {}, evaluator, loggers)
-        session.envs, session.reference = envs, reference
-        session.train(place)
-
-
-class _SecondSession(OnlineSession):
-    """The models of one unit; there is no checkpoint, so metrics are all that is kept."""
-
-    envs: TrainingEnvs
+        settings = config_of(unit.algorithm)(**unit.hyperparameters)
+        return Start(SecondOpinion(unit.algorithm, envs, settings, options.seed, options.device))
 
     @property
     def position(self) -> int:
         return int(self.learner.steps)
-
-    def ended(self) -> list[tuple[float, float] | None]:
-        return self.envs.ended()
 
     def advance(self, stop: int, bar: Any) -> None:
         steps = stop - self.position
@@ -240,22 +203,29 @@ class _SecondSession(OnlineSession):
         pass
 
 
-def _streams() -> tuple[Any, Any, Any]:
-    """The process's random streams, which Stable-Baselines3 draws from."""
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (theirs)
+class _Streams:
+    """The process's random streams, which Stable-Baselines3 draws from: with the GPU's, where it learns on one."""
 
+    def __init__(self, device: str) -> None:
+        on_gpu = torch.cuda.is_available() and torch.device(device).type == "cuda"
+        self.device = torch.device(device) if on_gpu else None
 
-def _set_streams(state: tuple[Any, Any, Any]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])  # noqa: NPY002 (theirs)
-    torch.set_rng_state(state[2])
+    def now(self) -> tuple[Any, ...]:
+        gpu = None if self.device is None else torch.cuda.get_rng_state(self.device)
+        return random.getstate(), np.random.get_state(), torch.get_rng_state(), gpu  # noqa: NPY002 (theirs)
 
+    def put(self, state: tuple[Any, ...]) -> None:
+        random.setstate(state[0])
+        np.random.set_state(state[1])  # noqa: NPY002 (theirs)
+        torch.set_rng_state(state[2])
+        if self.device is not None:
+            torch.cuda.set_rng_state(state[3], self.device)
 
-@contextlib.contextmanager
-def _own_streams() -> Iterator[None]:
-    """Leave the process's streams as they were."""
-    before = _streams()
-    try:
-        yield
-    finally:
-        _set_streams(before)
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Leave the process's streams as they were."""
+        before = self.now()
+        try:
+            yield
+        finally:
+            self.put(before)

@@ -1,7 +1,10 @@
 """What every training shares, from a dataset or in an environment: log points, table, checkpoints, its folder's state.
 
 Metrics are written before the checkpoint, so a resume only ever drops rows; checkpoints lie at log points, where no
-running mean is open, so that a resumed run writes the bits that an uninterrupted one would have written.
+running mean is open, so that a resumed run writes the bits that an uninterrupted one would have written. One thing
+differs where a training came to its end off the log points and is then given more steps: evaluations and checkpoints
+are the straight training's, but the first training metrics after that end are means since then, not since the log
+point before it (nor is an environment's episode counted in them that ended between the two).
 """
 
 from __future__ import annotations
@@ -66,16 +69,20 @@ class Left:
     diverged: dict[int, int]
 
 
-def left_there(folder: Path, position: str, steps: int) -> Left:
-    """Read checkpoint and table; `position` names the header's count of steps.
+def left_there(folder: Path, position: str, options: Train) -> Left:
+    """Read checkpoint and table, of which the rows that a straight training to `options.steps` has are left.
+
+    Args:
+        position: the name of the header's count of steps.
 
     Raises:
         ValueError: a damaged file, or fewer steps asked for than were made.
     """
     tensors, meta = load_tensors(folder / "checkpoint.safetensors")
-    if meta[position] > steps:
-        reject("--steps", f"at least {meta[position]}, where the checkpoint is", steps, "ask for more")
+    if meta[position] > options.steps:
+        reject("--steps", f"at least {meta[position]}, where the checkpoint is", options.steps, "ask for more")
     rows = results.drop_after(results.read_table(folder / "metrics.parquet"), meta[position])
+    rows = results.drop_off_grid(rows, options.steps, options.eval_every, options.log_every)
     return Left(tensors, meta, rows, {int(run): int(step) for run, step in meta["diverged"].items()})
 
 
@@ -147,7 +154,7 @@ class Session(ABC):
         bar = tqdm(
             total=options.steps,
             initial=self.position,
-            desc=f"{self.unit.algorithm} x{learner.runs}",
+            desc=f"{self.unit.label} x{learner.runs}",
             unit=self.noun,
             position=place,
             disable=not sys.stderr.isatty(),
@@ -166,7 +173,7 @@ class Session(ABC):
                 if evaluated and self.evaluator is not None:
                     values |= self._evaluate(bar)
                 elif evaluated and bar.disable:
-                    print(f"{self.unit.algorithm}: {self.noun} {stop}, not evaluated", file=sys.stderr)
+                    print(f"{self.unit.label}: {self.noun} {stop}, not evaluated", file=sys.stderr)
                 for rows, runs in ((values, learner.run_ids), *self.some()):
                     self.table.record_runs(stop, rows, runs)
                     for logger in self.loggers:
@@ -203,7 +210,7 @@ class Session(ABC):
         self.diverged[run] = self.position
         rest = "no run is left" if len(self.diverged) == self.learner.runs else "the other runs go on"
         tqdm.write(
-            f"{self.unit.algorithm}: run {run} diverged (not finite) by {self.noun} {self.position}; {rest}.",
+            f"{self.unit.label}: run {run} diverged (not finite) by {self.noun} {self.position}; {rest}.",
             file=sys.stderr,
         )
 
@@ -221,7 +228,7 @@ class Session(ABC):
         mean = f"{finite.mean():.1f}" if len(finite) else "none"
         bar.set_postfix_str(f"{name} {mean}")
         if bar.disable:
-            print(f"{self.unit.algorithm}: {self.noun} {self.position}, mean {name} {mean}", file=sys.stderr)
+            print(f"{self.unit.label}: {self.noun} {self.position}, mean {name} {mean}", file=sys.stderr)
         return values
 
     def _save(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def train(options: Train) -> list[Path]:
         print(f"Scored in {dataset.env_note}.")
     units = plan(options, dataset.name)
     for unit in units:
-        print(f"{unit.algorithm}: {unit.note}")
+        print(f"{unit.label}: {unit.note}")
         for line in CONFIGS[unit.algorithm](**unit.hyperparameters).notes(options.steps):
             print(line)
     if options.jobs == 1 or len(units) == 1:
@@ -62,45 +63,60 @@ def train(options: Train) -> list[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """(algorithm, dataset, block of runs), restartable from its folder; `note` says where its values come from."""
+    """(algorithm, dataset, block of runs), restartable from its folder.
+
+    Attributes:
+        label: the name in folder and table: the algorithm's, or a variant's.
+        note: where the hyperparameters come from.
+    """
 
     options: Train
+    label: str
     algorithm: str
     hyperparameters: dict[str, Any]
     folder: Path
     note: str
 
+    @property
+    def run_ids(self) -> list[int]:
+        return list(range(self.options.first_run, self.options.first_run + self.options.runs))
 
-def plan(options: Train, dataset: str) -> list[Unit]:
+
+def plan(options: Train, dataset: str, variants: Mapping[str, str] = {}) -> list[Unit]:
     """The units of `options` on the dataset of that name; writes nothing.
+
+    Args:
+        variants: {name: algorithm} of those of `options.algos` that are an algorithm with other hyperparameters, which
+            `options.set` has under the variant's name.
 
     Raises:
         ValueError: bad options or hyperparameters; a folder that is in use without --resume.
     """
-    names = check(options)
+    names = check(options, variants)
     values, shared = overrides(options.set, names), _critic_options(options, names)
     units = []
     for name in names:
-        found = preset(name, dataset)
+        base = variants.get(name, name)
+        found = preset(base, dataset)
         given = {**shared[name], **values[name]}
         hyperparameters = {**found.values, **given}
-        CONFIGS[name](**checked_fields(CONFIGS[name], hyperparameters, name))
+        CONFIGS[base](**checked_fields(CONFIGS[base], hyperparameters, name))
         note = f"preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {given}"
-        units.append(Unit(options, name, hyperparameters, unit_folder(options, dataset, name), note))
+        units.append(Unit(options, name, base, hyperparameters, unit_folder(options, dataset, name), note))
     for unit in units:
         check_folder(unit)
     return units
 
 
-def check(options: Train) -> list[str]:
-    """The algorithms' names; ValueError for options that make no sense."""
-    interact(options)
+def check(options: Train, variants: Mapping[str, str] = {}) -> list[str]:
+    """The names of algorithms and variants; ValueError for options that make no sense."""
+    interact(options, variants)
     for field in ("runs", "steps", "eval_every", "eval_episodes", "log_every", "jobs", "threads"):
         if getattr(options, field) < 1:
             reject(f"--{field.replace('_', '-')}", "at least 1", getattr(options, field), "give a positive number")
     if options.first_run < 0:
         reject("--first-run", "at least 0", options.first_run, "give the number of the first run")
-    return resolve(options.algos)
+    return resolve(options.algos, variants)
 
 
 def _critic_options(options: Train, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -143,13 +159,13 @@ def load_dataset(options: Train) -> Dataset:
     return dataclasses.replace(dataset, env_id=None, env_note=note)
 
 
-def unit_folder(options: Train, problem: str, algorithm: str) -> Path:
-    """OUT/PROBLEM/ALGORITHM, where no part of the problem's name can lead elsewhere."""
+def unit_folder(options: Train, problem: str, label: str) -> Path:
+    """OUT/PROBLEM/LABEL, where no part of the problem's name can lead elsewhere."""
     block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
     name = problem.removeprefix("local/")
     for strange in '/\\:*?"<>|':
         name = name.replace(strange, "-")
-    return options.out / name / f"{algorithm}{block}"
+    return options.out / name / f"{label}{block}"
 
 
 def check_folder(unit: Unit) -> None:
@@ -175,8 +191,7 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
     from experiments.loggers import make_loggers
     from offline_rl import algorithm
 
-    options = unit.options
-    run_ids = list(range(options.first_run, options.first_run + options.runs))
+    options, run_ids = unit.options, unit.run_ids
     saved = results.read_config(unit.folder) if options.resume else {}
     matmul = kernels(options, saved, unit.folder)
     with contextlib.ExitStack() as stack:
@@ -191,13 +206,13 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
             device=options.device,
             **unit.hyperparameters,
         )
-        config = describe(options, dataset, transitions, learner, matmul)
+        config = describe(unit, dataset, transitions, learner, matmul)
         kept = None
         diverged: dict[int, int] = {}
         if saved:
             inherit(saved, config, unit.folder)
         if saved and (unit.folder / "checkpoint.safetensors").exists():
-            left = left_there(unit.folder, "steps", options.steps)
+            left = left_there(unit.folder, "steps", options)
             learner.load_state_dict(left.tensors, left.meta["steps"])
             kept, diverged = left.rows, left.diverged
             if learner.steps == options.steps and saved.get("status") == "complete":
@@ -214,7 +229,7 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
             evaluator.check(learner)
         config["simulator"] = evaluator.simulator if evaluator is not None else None
         scored_by = {"env": dataset.env_id or "", "simulator": config["simulator"] or ""}
-        table = results.Table(options.experiment, unit.algorithm, dataset.name, kept, **scored_by)
+        table = results.Table(options.experiment, unit.label, dataset.name, kept, **scored_by)
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
         for logger in loggers:
             stack.callback(logger.close)

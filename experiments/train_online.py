@@ -8,8 +8,10 @@ since its start, which a resume plays again. Stable-Baselines3's agents join in 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +28,11 @@ from experiments.train import Unit, check, check_folder, unit_folder
 from orbs import checked_fields, reject
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from experiments.training_envs import TrainingEnvs
 
-__all__ = ["OnlineSession", "plan", "scores_of", "train", "train_unit"]
+__all__ = ["OnlineSession", "Start", "plan", "scores_of", "train", "train_unit"]
 
 
 def train(options: Train) -> list[Path]:
@@ -39,8 +43,8 @@ def train(options: Train) -> list[Path]:
     """
     units = plan(options)
     for unit in units:
-        print(f"{unit.algorithm}: {unit.note}")
-        for line in config_of(unit.algorithm)(**unit.hyperparameters).notes(options.steps):
+        print(f"{unit.label}: {unit.note}")
+        for line in config_of(unit.algorithm)(**unit.hyperparameters).notes(options.steps, unit.algorithm):
             print(line)
     if options.jobs == 1 or len(units) == 1:
         for unit in units:
@@ -50,15 +54,15 @@ def train(options: Train) -> list[Path]:
     return [unit.folder for unit in units]
 
 
-def plan(options: Train) -> list[Unit]:
-    """The units of `options`; writes nothing.
+def plan(options: Train, variants: Mapping[str, str] = {}) -> list[Unit]:
+    """The units of `options`; writes nothing. `variants` as of `experiments.train.plan`.
 
     Raises:
         ValueError: bad options, hyperparameters or environment; a folder that is in use without --resume.
     """
     from envs.make import env_facts
 
-    names = check(options)
+    names = check(options, variants)
     assert options.env is not None
     for field in ("critic", "beer", "clip_actions", "terminate_on_end"):
         if getattr(options, field) not in (None, False):
@@ -68,16 +72,17 @@ def plan(options: Train) -> list[Unit]:
     facts = env_facts(options.env)
     units = []
     for name in names:
-        found = preset(SECOND_OPINIONS.get(name, name), options.env)
+        base = variants.get(name, name)
+        found = preset(SECOND_OPINIONS.get(base, base), options.env)
         hyperparameters = {**found.values, **values[name]}
-        kind = config_of(name)
+        kind = config_of(base)
         config = kind(**checked_fields(kind, hyperparameters, name))
-        if name in SECOND_OPINIONS:
+        if base in SECOND_OPINIONS:
             from experiments.second_opinion import arguments
 
-            arguments(name, config, len(facts.action_low))
+            arguments(base, config, len(facts.action_low))
         note = f"preset '{found.pattern}' {found.values or '{}'} ({found.source}); set by you: {values[name]}"
-        units.append(Unit(options, name, hyperparameters, unit_folder(options, options.env, name), note))
+        units.append(Unit(options, name, base, hyperparameters, unit_folder(options, options.env, name), note))
     for unit in units:
         check_folder(unit)
     return units
@@ -90,75 +95,64 @@ def scores_of(reference: Reference | None, returns: np.ndarray) -> np.ndarray | 
     return np.asarray(100 * (returns - reference.minimum) / (reference.maximum - reference.minimum))
 
 
+@dataclasses.dataclass
+class Start:
+    """What a session starts from: the learner, and of a resume the rows that it keeps and the runs that diverged."""
+
+    learner: Any
+    rows: DataFrame | None = None
+    diverged: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
 def train_unit(unit: Unit, place: int = 0) -> None:
-    """Train one unit, or go on with it."""
+    """Train one unit, or go on with it; one that an earlier command completed is left alone."""
     import torch
 
     from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator
     from experiments.loggers import make_loggers
     from experiments.training_envs import TrainingEnvs
-    from offline_rl import algorithm
 
-    if unit.algorithm in SECOND_OPINIONS:
-        from experiments.second_opinion import train_unit as train_second_opinion
-
-        train_second_opinion(unit, place)
-        return
-    options = unit.options
+    options, kind = unit.options, _session_of(unit.algorithm)
     assert options.env is not None
-    run_ids = list(range(options.first_run, options.first_run + options.runs))
     saved = results.read_config(unit.folder) if options.resume else {}
     matmul = kernels(options, saved, unit.folder)
     with contextlib.ExitStack() as stack:
         stack.enter_context(cpu_settings(matmul, options.threads))
-        envs = TrainingEnvs(options.env, run_ids, options.seed)
+        envs = TrainingEnvs(options.env, unit.run_ids, options.seed)
         stack.callback(envs.close)
-        agent = algorithm(unit.algorithm).for_env(
-            envs.vector, runs=run_ids, seed=options.seed, device=options.device, **unit.hyperparameters
-        )
+        settings = config_of(unit.algorithm)(**unit.hyperparameters)
         reference = reference_scores(options.env)
-        config = describe_online(options, unit.algorithm, agent.config, run_ids, reference, matmul)
-        kept = None
-        diverged: dict[int, int] = {}
+        config = describe_online(unit, settings, reference, matmul)
         if saved:
             inherit(saved, config, unit.folder)
-        if saved and (unit.folder / "checkpoint.safetensors").exists():
-            left = left_there(unit.folder, "interactions", options.steps)
-            kept, diverged = left.rows, left.diverged
-            done = left.meta["interactions"]
-            if done == options.steps and saved.get("status") == "complete":
-                print(f"{unit.folder} is complete at {options.steps} steps: nothing to do.")
-                return
-            if len(diverged) == agent.runs and saved.get("status") == "diverged":
-                print(f"{unit.folder}: every run has diverged by step {done}: nothing to go on with.")
-                return
-            agent = type(agent).load(unit.folder / "checkpoint.safetensors", options.device)
-            strange = envs.restore(left.meta["episodes"])
-            if strange:
-                warnings.warn(
-                    f"{unit.folder}: the simulator differs from the one that this was trained in (playing the last "
-                    f"episode's actions again led elsewhere in run {', '.join(map(str, strange))}): going on from "
-                    "there, not to the bits of an uninterrupted training",
-                    stacklevel=2,
-                )
-            print(f"{unit.folder}: resuming at step {done}.")
-        evaluator = Evaluator(options.env, run_ids, options.eval_episodes, options.seed)
+        start = kind.start(unit, envs, saved)
+        if start is None:
+            return
+        evaluator = Evaluator(options.env, unit.run_ids, options.eval_episodes, options.seed)
         stack.callback(evaluator.close)
-        evaluator.check(agent)
+        evaluator.check(start.learner)
         config["simulator"] = evaluator.simulator
-        table = results.Table(
-            options.experiment, unit.algorithm, options.env, kept, env=options.env, simulator=evaluator.simulator
-        )
+        scored_by = {"env": options.env, "simulator": evaluator.simulator}
+        table = results.Table(options.experiment, unit.label, options.env, start.rows, **scored_by)
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
         for logger in loggers:
             stack.callback(logger.close)
         stack.enter_context(alone(unit.folder))
-        if torch.cuda.is_available() and agent.device.type == "cuda":
-            config["device_name"] = torch.cuda.get_device_name(agent.device)
-        session = _AgentSession(unit, config, agent, table, diverged, evaluator, loggers)
+        device = torch.device(options.device)
+        if torch.cuda.is_available() and device.type == "cuda":
+            config["device_name"] = torch.cuda.get_device_name(device)
+        session = kind(unit, config, start.learner, table, start.diverged, evaluator, loggers)
         session.envs, session.reference = envs, reference
         session.train(place)
+
+
+def _session_of(algorithm: str) -> type[OnlineSession]:
+    if algorithm not in SECOND_OPINIONS:
+        return _AgentSession
+    from experiments.second_opinion import SecondSession
+
+    return SecondSession
 
 
 class OnlineSession(Session):
@@ -166,17 +160,24 @@ class OnlineSession(Session):
 
     noun = "step"
     rate = "time/steps_per_second"
+    envs: TrainingEnvs
     reference: Reference | None
 
+    @classmethod
     @abstractmethod
-    def ended(self) -> list[tuple[float, float] | None]:
-        """Mean return and length of each run's training episodes that ended since the last call."""
+    def start(cls, unit: Unit, envs: TrainingEnvs, saved: dict[str, Any]) -> Start | None:
+        """The learner at the step that it goes on from; None where nothing is left to do.
+
+        Args:
+            envs: brought to where the learner left them.
+            saved: the configuration of the folder that is resumed, {} where it is new.
+        """
 
     def score(self, returns: np.ndarray) -> np.ndarray | None:
         return scores_of(self.reference, returns)
 
     def some(self) -> list[tuple[dict[str, np.ndarray], list[int]]]:
-        means = self.ended()
+        means = self.envs.ended()
         there = [slot for slot, mean in enumerate(means) if mean is not None]
         if not there:
             return []
@@ -189,26 +190,48 @@ class OnlineSession(Session):
 class _AgentSession(OnlineSession):
     """One of our own agents, all runs at once."""
 
-    envs: TrainingEnvs
+    @classmethod
+    def start(cls, unit: Unit, envs: TrainingEnvs, saved: dict[str, Any]) -> Start | None:
+        from offline_rl import algorithm
+
+        options, kind = unit.options, algorithm(unit.algorithm)
+        checkpoint = unit.folder / "checkpoint.safetensors"
+        if not saved or not checkpoint.exists():
+            given = {"runs": unit.run_ids, "seed": options.seed, "device": options.device}
+            return Start(kind.for_env(envs.vector, **given, **unit.hyperparameters))
+        left = left_there(unit.folder, "interactions", options)
+        done = left.meta["interactions"]
+        if done == options.steps and saved.get("status") == "complete":
+            print(f"{unit.folder} is complete at {options.steps} steps: nothing to do.")
+            return None
+        if len(left.diverged) == len(unit.run_ids) and saved.get("status") == "diverged":
+            print(f"{unit.folder}: every run has diverged by step {done}: nothing to go on with.")
+            return None
+        agent = kind.load(checkpoint, options.device)
+        strange = envs.restore(left.meta["episodes"])
+        if strange:
+            warnings.warn(
+                f"{unit.folder}: the simulator differs from the one that this was trained in (playing the last "
+                f"episode's actions again led elsewhere in run {', '.join(map(str, strange))}): going on from "
+                "there, not to the bits of an uninterrupted training",
+                stacklevel=2,
+            )
+        print(f"{unit.folder}: resuming at step {done}.")
+        return Start(agent, left.rows, left.diverged)
 
     @property
     def position(self) -> int:
         return int(self.learner.interactions)
 
-    def ended(self) -> list[tuple[float, float] | None]:
-        return self.envs.ended()
-
     def advance(self, stop: int, bar: Any) -> None:
         agent, envs = self.learner, self.envs
-        every = int(getattr(agent.config, "update_every", 1))
-        updates = every * int(getattr(agent.config, "updates_per_step", 1))
         while agent.interactions < stop:
             obs = envs.obs
             action = self._finite(np.asarray(agent.explore(obs)))
             successor, reward, terminal = envs.step(action)
             agent.observe(obs, action, reward, successor, terminal)
-            if agent.ready and agent.interactions % every == 0:
-                agent.update(updates)
+            if due := agent.due:
+                agent.update(due)
             bar.update(1)
 
     def _finite(self, action: np.ndarray) -> np.ndarray:

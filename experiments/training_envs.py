@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.make import make_env
+from experiments.acting import within
 from orbs import reject
 
 __all__ = ["SelfSeeding", "TrainingEnvs", "start_seed"]
@@ -31,6 +32,8 @@ def start_seed(seed: int, run: int, episode: int) -> int:
 
 class SelfSeeding(gym.Wrapper[Any, Any, Any, Any]):
     """Seeds each reset by (seed, run, number of the episode), whoever resets, and remembers the episode's actions.
+
+    An action that rounding put beside the box is played at its edge, and remembered so.
 
     A seed is given at every reset, because not every environment draws from Gymnasium's generator: the control suite
     keeps one of its own, which only a seed can restore.
@@ -48,7 +51,8 @@ class SelfSeeding(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(seed=start_seed(self.seed, self.run, self.episode), options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self.actions.append(np.array(action))
+        action = within(action, self.action_space)
+        self.actions.append(action)
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.total += float(reward)
         if terminated or truncated:
@@ -143,7 +147,8 @@ class TrainingEnvs:
         for run, copy, saved in zip(self.runs, self.copies, state, strict=True):
             before = _unpacked(saved["obs"])
             found = copy.replay(int(saved["episode"]), _unpacked(saved["actions"]))
-            if found is None or not np.array_equal(found, before):
+            # An environment may answer in wider numbers than its space has, in which the last one was kept.
+            if found is None or not np.array_equal(np.asarray(found, before.dtype), before):
                 strange.append(run)
             obs.append(copy.reset()[0] if found is None else found)
         self.obs = np.asarray(obs, self.obs.dtype)

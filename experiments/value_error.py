@@ -3,7 +3,7 @@
 The error of a step is the predicted value minus the discounted return from there on. A time limit cuts an episode
 that would have gone on, so the return goes on with the value of the last observation and the policy's action in it;
 after a terminal nothing comes, so nothing is added (the authors of STAC add a value there too). A soft agent's value
-and return hold its entropy bonuses, as it was trained; a hard agent has none.
+and return hold its entropy bonuses, those of the actions that were played, as it was trained; a hard agent has none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.acting import Player
+
 __all__ = ["Step", "discounted_errors", "value_error"]
 
 BLOCK = 4096  # rows that are valued at a time
@@ -20,12 +22,13 @@ BLOCK = 4096  # rows that are valued at a time
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step of an evaluation episode."""
+    """One step of an evaluation episode; `bonus` is the entropy bonus of its action, 0 of a hard agent's."""
 
     obs: np.ndarray
     action: np.ndarray
     reward: float
     terminated: bool
+    bonus: float = 0.0
 
 
 def discounted_errors(
@@ -58,7 +61,10 @@ def value_error(agent: Any, episodes: list[list[Step]], last_obs: np.ndarray) ->
     runs = agent.runs
     each = len(episodes) // runs
     last_obs = np.asarray(last_obs, np.float32).reshape(runs, each, -1)
-    last_action = np.asarray(agent.act(last_obs)).reshape(runs, each, -1)
+    # Nobody plays this action: its number is that of a step after all that were played, for samples of its own.
+    player, number = Player(agent), max(map(len, episodes))
+    last_action = player.act(last_obs, number).reshape(runs, each, -1)
+    last_bonus = player.bonus(last_obs, number)
     rows = max(sum(map(len, episodes[run * each : (run + 1) * each])) for run in range(runs))
     obs = np.zeros((runs, rows + each, last_obs.shape[-1]), np.float32)
     action = np.zeros((runs, rows + each, last_action.shape[-1]), np.float32)
@@ -68,18 +74,18 @@ def value_error(agent: Any, episodes: list[list[Step]], last_obs: np.ndarray) ->
         for row, step in enumerate(steps):
             obs[run, row], action[run, row] = step.obs, step.action
     parts = [_valued(agent, obs[:, at : at + BLOCK], action[:, at : at + BLOCK]) for at in range(0, rows + each, BLOCK)]
-    values, bonuses = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    values = np.concatenate(parts, axis=1)
     result = np.full(runs, np.nan)
     for run in range(runs):
         row, means = 0, []
-        for number, episode in enumerate(episodes[run * each : (run + 1) * each]):
+        for place, episode in enumerate(episodes[run * each : (run + 1) * each]):
             if not episode:
                 continue
-            rewards = np.array([step.reward for step in episode])
+            rewards, bonuses = (np.array([getattr(step, of) for step in episode]) for of in ("reward", "bonus"))
             own, row = slice(row, row + len(episode)), row + len(episode)
-            last = float(values[run, rows + number] + bonuses[run, rows + number])
+            last = float(values[run, rows + place] + last_bonus[run, place])
             errors = discounted_errors(
-                values[run, own], rewards, bonuses[run, own], agent.config.discount, episode[-1].terminated, last
+                values[run, own], rewards, bonuses, agent.config.discount, episode[-1].terminated, last
             )
             means.append(errors.mean())
         if means:
@@ -87,12 +93,9 @@ def value_error(agent: Any, episodes: list[list[Step]], last_obs: np.ndarray) ->
     return result
 
 
-def _valued(agent: Any, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values and entropy bonuses (runs, n)."""
+def _valued(agent: Any, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """Values (runs, n)."""
     import torch
 
-    x = torch.from_numpy(obs)
-    values = agent.value(x, torch.from_numpy(action))
-    soft = getattr(agent, "entropy_bonus", None)
-    bonuses = torch.zeros_like(values) if soft is None else soft(x)
-    return values.detach().cpu().double().numpy(), bonuses.detach().cpu().double().numpy()
+    values = agent.value(torch.from_numpy(obs), torch.from_numpy(action))
+    return np.asarray(values.detach().cpu().double().numpy())

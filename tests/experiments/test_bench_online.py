@@ -152,21 +152,83 @@ def rows(algorithm, run, returns, rates):
     return found + [(*key, step, "time/steps_per_second", rate, "e", "s") for step, rate in rates.items()]
 
 
+def found_in(table, folders):
+    """The results of these rows; `folders` {(algorithm, run): folder}, by default one an algorithm."""
+    frame = pd.DataFrame(table, columns=list(results.COLUMNS))
+    status = frame[results.IDENTITY].drop_duplicates().assign(diverged_step=None)
+    status["folder"] = [
+        folders.get((one, run), one) for one, run in zip(status["algorithm"], status["run"], strict=True)
+    ]
+    return results.Results(frame, status, {})
+
+
 def test_agreement_counts_last_returns_of_runs_that_did_not_diverge():
     table = [row for run in range(3) for row in rows("td3", run, [0.0, 10.0 + run], {10: 10.0, 20: 5.0})]
     table += [row for run in range(3) for row in rows("sb3-td3", run, [0.0, 11.0 + run], {10: 10.0, 20: 2.0})]
     table += rows("sb3-td3", 3, [0.0, np.nan], {10: 10.0, 20: 2.0}) + rows("sac", 0, [1.0], {10: 1.0})
-    frame = pd.DataFrame(table, columns=list(results.COLUMNS))
-    status = pd.DataFrame({name: [] for name in [*results.IDENTITY, "diverged_step"]})
-    (pair,) = agreement.agreement(results.Results(frame, status, {}))
+    found = found_in(table, {("sb3-td3", 3): "another"})
+    (pair,) = agreement.agreement(found)
     assert (pair.ours, pair.theirs, pair.runs, pair.means) == ("td3", "sb3-td3", (3, 3), (11.0, 12.0))
+    assert pair.step == 20
     assert float(pair.difference.value) == -1.0
     assert pair.agree is True
-    # 10 steps at 10 and 10 at 5 a second are 3 seconds; at 10 and 2, 6 seconds.
-    assert pair.speed == pytest.approx(2.0)
-    assert steps_per_second(frame)["Pendulum-v1", "td3"] == pytest.approx(20 / 3)
+    # 10 steps at 10 and 10 at 5 a second are 3 seconds; at 10 and 2, 6 seconds. Each is a step of 3 runs.
+    assert steps_per_second(found)["Pendulum-v1", "td3"] == {3: pytest.approx(3 * 20 / 3)}
     assert "| yes |" in agreement.lines([pair])[-1]
-    far = frame.assign(
-        value=frame["value"] + 100.0 * (frame["algorithm"] == "td3") * (frame["metric"] == "eval/return")
+    far = found.table.assign(
+        value=found.table["value"]
+        + 100.0 * (found.table["algorithm"] == "td3") * (found.table["metric"] == "eval/return")
     )
-    assert agreement.agreement(results.Results(far, status, {}))[0].agree is False
+    assert agreement.agreement(found._replace(table=far))[0].agree is False
+
+
+@pytest.mark.parametrize(("blocks", "theirs", "expected"), [
+    ((0, 0, 0), (0, 0, 0), 2.0),
+    ((0, 0, 1), (0, 0, 1), 2.0),  # blocks of two and one on either side
+    ((0, 0, 0), (0, 1, 2), np.nan),  # three runs in one program against a program each
+    ((0, 0, 1), (0, 0, 0), np.nan),
+])  # fmt: skip
+def test_speeds_are_compared_between_folders_of_as_many_runs_alone(blocks, theirs, expected):
+    table = [row for run in range(3) for row in rows("td3", run, [0.0, 1.0], {10: 10.0, 20: 5.0})]
+    table += [row for run in range(3) for row in rows("sb3-td3", run, [0.0, 1.0], {10: 10.0, 20: 2.0})]
+    folders = {("td3", run): f"ours-{block}" for run, block in enumerate(blocks)}
+    folders |= {("sb3-td3", run): f"theirs-{block}" for run, block in enumerate(theirs)}
+    found = found_in(table, folders)
+    (pair,) = agreement.agreement(found)
+    assert pair.speed == pytest.approx(expected, nan_ok=True)
+    # What counts is the environment steps of all runs: twice as many runs at half the rate are as fast.
+    each = {blocks.count(block) for block in blocks}
+    assert steps_per_second(found)["Pendulum-v1", "td3"] == {n: pytest.approx(n * 20 / 3) for n in each}
+
+
+def test_a_folder_with_a_diverged_run_says_nothing_of_speed():
+    table = [row for run in range(2) for row in rows("td3", run, [0.0, 1.0 + run], {20: 5.0})]
+    table += [row for run in range(2) for row in rows("sb3-td3", run, [0.0, 1.0 + run], {20: 9.0})]
+    found = found_in(table, {})
+    found.status.loc[(found.status["algorithm"] == "sb3-td3") & (found.status["run"] == 1), "diverged_step"] = 20
+    assert steps_per_second(found).keys() == {("Pendulum-v1", "td3")}
+    assert np.isnan(agreement.agreement(found)[0].speed)
+
+
+def test_a_pair_is_compared_at_the_last_step_that_every_run_of_both_reached():
+    """Ours went on to 30; of theirs one block stopped at 20."""
+    table = [row for run in range(2) for row in rows("td3", run, [0.0, 10.0 + run, 500.0], {30: 5.0})]
+    table += rows("sb3-td3", 0, [0.0, 12.0, 400.0], {30: 5.0}) + rows("sb3-td3", 1, [0.0, 13.0], {20: 5.0})
+    (pair,) = agreement.agreement(found_in(table, {}))
+    assert (pair.step, pair.means, pair.runs) == (20, (10.5, 12.5), (2, 2))
+    assert float(pair.difference.value) == -2.0
+    heading, *_, line = [one for one in agreement.lines([pair]) if one.startswith("|")]
+    cells = dict(zip(*([cell.strip() for cell in row.split("|")] for row in (heading, line)), strict=True))
+    assert cells["last common evaluation at"] == "20"
+    assert cells["mean return there"] == "10.5 and 12.5"
+
+
+def test_a_pair_that_was_never_evaluated_at_the_same_step_says_so(tmp_path):
+    table = [row for run in range(2) for row in rows("td3", run, [0.0, 1.0], {20: 5.0})]
+    late = [(*row[:4], row[4] + 5, *row[5:]) for run in range(2) for row in rows("sb3-td3", run, [0.0, 1.0], {})]
+    (pair,) = agreement.agreement(found_in(table + late, {}))
+    assert (pair.step, pair.agree) == (None, None)
+    assert "| never evaluated at the same step |" in agreement.lines([pair])[-1]
+    (row,) = pd.read_csv(agreement.csv([pair], tmp_path / "a.csv")).to_dict("records")
+    assert np.isnan(row["step"])
+    assert np.isnan(row["difference"])

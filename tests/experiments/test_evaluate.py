@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.evaluate import Evaluator, episode_seed, record_video
-from offline_rl import BC
+from offline_rl import BC, algorithm
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,16 @@ def test_environment_of_another_shape_is_an_error(learner, env, message):
     evaluator = Evaluator(env, learner.run_ids, episodes=1, seed=0)
     with pytest.raises(ValueError, match=message):
         evaluator.evaluate(learner, step=0)
+    evaluator.close()
+
+
+@pytest.mark.parametrize("name", ["bc", "td3"])
+def test_that_error_speaks_of_agents_without_data_too(name):
+    evaluator = Evaluator("Hopper-v4", [0], episodes=1, seed=0)
+    with pytest.raises(
+        ValueError, match=r"as those that the policy learned from.*it learned in, or that its data come"
+    ):
+        evaluator.evaluate(algorithm(name)(3, 1, hidden=(4,)), step=0)
     evaluator.close()
 
 

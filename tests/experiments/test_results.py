@@ -127,6 +127,20 @@ def test_truncated_and_foreign_files_are_named(tmp_path: Path) -> None:
         results.read_table(tmp_path / "none.parquet")
 
 
+def test_drop_off_grid() -> None:
+    recorder = results.Table("exp", "BC", "hopper")
+    for step in (10, 15, 20, 25, 30, 35):
+        recorder.record_runs(step, {"train/loss": [1.0], "time/rate": [1.0], "eval/score": [1.0]}, [0])
+
+    def left(steps: int) -> dict[int, list[str]]:
+        kept = results.drop_off_grid(recorder.frame(), steps, eval_every=20, log_every=10)
+        return {int(step): sorted(rows["metric"]) for step, rows in kept.groupby("step")}  # type: ignore[call-overload]
+
+    every, logged = ["eval/score", "time/rate", "train/loss"], ["time/rate", "train/loss"]
+    assert left(40) == {10: logged, 20: every, 30: logged}
+    assert left(35) == {10: logged, 20: every, 30: logged, 35: every}
+
+
 def test_drop_after() -> None:
     assert results.drop_after(table(), 100)["step"].unique().tolist() == [0, 100]
 

@@ -166,6 +166,41 @@ def test_evaluation_is_the_deterministic_policy():
     assert found.shape == (2, 4, 1)
 
 
+def test_streams_of_the_gpu_are_each_models_own_too(monkeypatch):
+    """No GPU is asked for: its stream is a number that each draw adds to."""
+    state = {"now": torch.tensor([100])}
+    asked = set()
+
+    def get(device):
+        asked.add(str(device))
+        return state["now"].clone()
+
+    def put(new, device):
+        asked.add(str(device))
+        state["now"] = new.clone()
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", get)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    opinion, _ = learner("sb3-td3")
+    assert not asked  # on the CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    opinion._streams = type(opinion._streams)("cuda:0")
+    for slot, own in enumerate(opinion._own):
+        opinion._own[slot] = (*own[:3], torch.tensor([10 * slot]))
+    seen = []
+
+    def learn(self, steps, **others):
+        seen.append(int(state["now"]))
+        state["now"] += steps
+
+    monkeypatch.setattr(type(opinion.models[0]), "learn", learn)
+    opinion.learn(3, lambda slot: None)
+    opinion.learn(4, lambda slot: None)
+    assert seen == [0, 10, 3, 13]
+    assert int(state["now"]) == 100  # the process's own
+    assert asked == {"cuda:0"}
+
+
 def test_a_unit_starts_again_or_is_complete(tmp_path, capsys):
     (folder,) = train(options(tmp_path, algos=("sb3-td3",), steps=30))
     before = (folder / "metrics.parquet").read_bytes()

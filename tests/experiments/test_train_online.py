@@ -17,7 +17,6 @@ from experiments.cli import main
 from experiments.evaluate import Evaluator
 from experiments.train import train
 from experiments.training_envs import TrainingEnvs, start_seed
-from experiments.value_error import Step, discounted_errors, value_error
 from offline_rl import algorithm
 from offline_rl.online.config import ONLINE_CONFIGS
 from orbs import load_tensors
@@ -194,6 +193,58 @@ def test_diverged_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsy
     assert "    1     diverged" in capsys.readouterr().out
 
 
+def test_diverged_run_stays_diverged_at_a_resume_and_is_not_played(tmp_path, monkeypatch, capsys):
+    """Even where its numbers are finite again, as they are here."""
+    kind = algorithm("td3")
+    finite = kind.finite
+
+    monkeypatch.setattr(kind, "finite", lambda self: np.array([True, self.interactions < 20]))
+    (folder,) = train(options(tmp_path, steps=30))
+    assert results.read_config(folder)["diverged"] == {"1": 20}
+    monkeypatch.setattr(kind, "finite", finite)
+    capsys.readouterr()
+    skipped, evaluate = [], Evaluator.evaluate
+
+    def recorded(self, learner, step, skip=(), keep_steps=False):
+        skipped.append((step, list(skip)))
+        return evaluate(self, learner, step, skip, keep_steps)
+
+    monkeypatch.setattr(Evaluator, "evaluate", recorded)
+    train(options(tmp_path, resume=True))
+    assert skipped == [(60, [1])]
+    config = results.read_config(folder)
+    assert (config["diverged"], config["status"]) == ({"1": 20}, "complete")
+    assert load_tensors(folder / "checkpoint.safetensors")[1]["diverged"] == {"1": 20}
+    found = values(folder, "eval/return")
+    assert np.isnan([found[1, 30], found[1, 60]]).all()
+    assert np.isfinite([found[0, 30], found[0, 60]]).all()
+    assert "diverged" not in capsys.readouterr().err  # said once, by the first session
+
+
+def test_updates_come_in_blocks_on_their_grid(tmp_path, monkeypatch):
+    """Every 5 steps of the environment, 2 for each of them, once the 10 random steps are over."""
+    kind = algorithm("td3")
+    calls, update = [], kind.update
+
+    def recorded(self, n=1):
+        calls.append((self.interactions, n))
+        update(self, n)
+
+    monkeypatch.setattr(kind, "update", recorded)
+    settings = (*small("td3"), "td3.update_every=5", "td3.updates_per_step=2")
+    (folder,) = train(options(tmp_path, steps=33, eval_every=11, log_every=11, set=settings))
+    assert calls == [(step, 10) for step in (10, 15, 20, 25, 30)]
+    meta = load_tensors(folder / "checkpoint.safetensors")[1]
+    assert (meta["steps"], meta["interactions"]) == (50, 33)
+
+
+def test_notes_name_the_algorithm_that_was_asked_for(tmp_path, capsys):
+    """Stable-Baselines3's need one step more than ours, which have the same hyperparameters."""
+    train(options(tmp_path, algos=("td3", "sb3-td3"), steps=10, eval_every=10))
+    said = [line for line in capsys.readouterr().out.splitlines() if "nothing is learned" in line]
+    assert [line.partition(":")[0] for line in said] == ["sb3-td3"]
+
+
 def test_ctrl_c_keeps_the_last_checkpoint(tmp_path, monkeypatch, capsys):
     calls = iter([False] * 4)
     monkeypatch.setattr(pool, "stopped", lambda: next(calls, True))
@@ -210,56 +261,6 @@ def test_jobs_side_by_side_give_the_same_numbers(tmp_path):
     together = train(options(tmp_path / "b", algos=("td3", "beer"), steps=30, jobs=2))
     for one, other in zip(alone, together, strict=True):
         assert_same(one, other)
-
-
-def test_value_error_by_hand():
-    rewards, bonuses, nothing = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.0, 0.25]), np.zeros(3)
-    predicted = np.array([10.0, 20.0, 30.0])
-    # Ended by the environment: 3, 2 + 3/2, 1 + 3.5/2. Cut: 3 + 8/2, 2 + 7/2, 1 + 5.5/2.
-    for terminated, expected in ((True, [7.25, 16.5, 27.0]), (False, [6.25, 14.5, 23.0])):
-        errors = discounted_errors(predicted, rewards, nothing, 0.5, terminated, last_value=8.0)
-        np.testing.assert_allclose(errors, expected)
-    # The bonus of a step counts on both sides: it changes the errors of the steps before it alone.
-    errors = discounted_errors(predicted, rewards, bonuses, 0.5, True, last_value=8.0)
-    np.testing.assert_allclose(errors, [7.25 - 0.0625, 16.5 - 0.125, 27.0])
-
-
-@pytest.mark.parametrize("terminated", [True, False])
-def test_value_error_bootstraps_at_a_time_limit_alone(terminated):
-    class Agent:
-        runs, config = 2, ONLINE_CONFIGS["td3"](discount=0.5)
-
-        def act(self, obs):
-            return 10 * obs
-
-        def value(self, obs, action):
-            return obs[..., 0] + action[..., 0]
-
-    def step(obs, reward, end):
-        return Step(np.array([obs]), np.array([0.0]), reward, end and terminated)
-
-    episodes = [[step(1.0, 1.0, False), step(2.0, 1.0, True)], [step(4.0, 2.0, True)], [], []]
-    errors = value_error(Agent(), episodes, np.array([[3.0], [5.0], [0.0], [0.0]]))
-    last = (0.0, 0.0) if terminated else (33.0, 55.0)
-    second = 1.0 + 0.5 * last[0]
-    expected = (((1.0 - (1.0 + 0.5 * second)) + (2.0 - second)) / 2 + (4.0 - (2.0 + 0.5 * last[1]))) / 2
-    assert errors[0] == pytest.approx(expected)
-    assert np.isnan(errors[1])
-
-
-def test_kept_steps_are_those_that_were_played():
-    agent = algorithm("td3")(3, 1, -2.0, 2.0, runs=2, hidden=(8,), capacity=300)
-    evaluator = Evaluator("Pendulum-v1", [0, 1], 2, 0)
-    plain, kept = evaluator.evaluate(agent, 5), evaluator.evaluate(agent, 5, keep_steps=True)
-    assert (plain.steps, plain.last_obs) == (None, None)
-    np.testing.assert_array_equal(plain.returns, kept.returns)
-    for slot, steps in enumerate(kept.steps):
-        assert sum(step.reward for step in steps) == kept.returns.reshape(-1)[slot]
-        assert not any(step.terminated for step in steps)
-    evaluator.envs[3].reset(seed=0)
-    np.testing.assert_array_equal(agent.act(kept.steps[3][7].obs)[1], kept.steps[3][7].action)
-    assert np.shape(kept.last_obs) == (4, 3)
-    evaluator.close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""Speed of every named learner on its natural problem, many runs at once on one core (or one GPU).
+
+Run: ``OMP_NUM_THREADS=1 taskset -c 1 python -m experiments.benchmarks.regret_speed --out FOLDER``. Writes
+FOLDER/regret-speed.csv and .md. Columns, in run-rounds a second: ``learner``, act and observe with the feedback given;
+``noise``, drawing the world's numbers alone; ``loop``, learner, world and noise together. ``share`` is loop / learner:
+how much of the learner's own speed is left. Medians over blocks. The feedback of ``learner`` is that of rounds which it
+has played before, from the state that it had then: it goes the same way again, and no time goes into the world.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bandits import make
+from bandits.config import CONFIGS
+from experiments import results
+from experiments.cpu import cpu_settings
+from experiments.problems import PROBLEMS
+from experiments.report import markdown_table, number
+from experiments.run_folder import machine
+from orbs import Feedback
+
+__all__ = ["NATURAL", "measure"]
+
+_EXPERTS = ("hedge", "optimistic-hedge", "adahedge", "log-barrier", "tsallis")
+NATURAL = {
+    **dict.fromkeys(CONFIGS, "sea-iid"),
+    **dict.fromkeys(_EXPERTS, "experts-bernoulli"),
+    "ons": "regression-squared",
+    "optimistic-omd-exp": "regression-squared",
+    "optimistic-omd-implicit": "regression-absolute",
+    "ftrl-proximal": "linear-ftl-killer",
+}
+"""{learner: problem}; 10 experts, or the problem's own dimension, 5 but for the one coordinate of linear-ftl-killer."""
+
+
+def _per_second(
+    act: Callable[[], Any], run_rounds: int, seconds: float, device: torch.device, before: Callable[[], Any] = int
+) -> float:
+    """Median over calls, as many as fit into `seconds` and at least three, after one that warms up.
+
+    `before` each call is nobody's time.
+    """
+    times: list[float] = []
+    before()
+    act()
+    ends = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < ends:
+        before()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        act()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return run_rounds / statistics.median(times)
+
+
+def measure(name: str, runs: int, device: str, seconds: float, rounds: int = 64) -> dict[str, Any]:
+    """One line of the table: run-rounds a second of the learner, of the noise and of the loop."""
+    place = torch.device(device)
+    world = PROBLEMS[NATURAL[name]].make({}, 10**6, runs, 0, device)
+    learner = make(name, world.facts, runs, 0, device)
+    recorded: list[Feedback] = []
+    start: dict[str, torch.Tensor] = {}
+
+    def loop() -> None:
+        for _ in range(rounds):
+            x = learner.act()
+            learner.observe(x, world.step(x)[4]["feedback"])
+
+    def record() -> None:
+        start.update(learner.state_dict())
+        for _ in range(rounds):
+            x = learner.act()
+            recorded.append(world.step(x)[4]["feedback"])
+            learner.observe(x, recorded[-1])
+
+    def alone() -> None:
+        for feedback in recorded:
+            learner.observe(learner.act(), feedback)
+
+    tape, first = world._tape, 0
+
+    def noise() -> None:
+        nonlocal first
+        tape.draw(first, tape.block)
+        first += tape.block
+
+    whole = _per_second(loop, runs * rounds, seconds, place)
+    record()
+    own = _per_second(alone, runs * rounds, seconds, place, lambda: learner.load_state_dict(start))
+    drawn = _per_second(noise, runs * tape.block, seconds, place)
+    return {
+        "learner": name, "problem": NATURAL[name], "runs": runs, "loop/s": whole, "learner/s": own, "noise/s": drawn,
+        "share": whole / own,
+    }  # fmt: skip
+
+
+def main() -> None:
+    import pandas as pd
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--learners", nargs="+", default=list(CONFIGS), choices=list(CONFIGS))
+    parser.add_argument("--runs", type=int, nargs="+", help="default: 1000, with --device cuda also 100000")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    given = parser.parse_args()
+    sizes = given.runs or ([1000] if given.device == "cpu" else [1000, 100_000])
+    with cpu_settings("float32", 1):
+        lines = [measure(name, runs, given.device, given.seconds) for runs in sizes for name in given.learners]
+    where = torch.cuda.get_device_name() if given.device != "cpu" else f"one thread of {machine()}"
+    frame = pd.DataFrame(lines).assign(device=where, torch=torch.__version__)
+    fast = {"ogd"} & set(given.learners)
+    shown = []
+    for line in lines:
+        row = {key: number(value) if isinstance(value, float) else str(value) for key, value in line.items()}
+        if fast:
+            base = next(one for one in lines if one["learner"] == "ogd" and one["runs"] == line["runs"])
+            row["learner / ogd"] = f"{line['learner/s'] / base['learner/s']:.2f}"
+        shown.append(row)
+    text = [f"Run-rounds a second, {where}, torch {torch.__version__}.", "", *markdown_table(shown)]
+    for path in (
+        results.write_text(given.out / "regret-speed.csv", frame.to_csv(index=False)),
+        results.write_text(given.out / "regret-speed.md", "\n".join(text) + "\n"),
+    ):
+        print(os.fspath(path))
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
