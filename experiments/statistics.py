@@ -115,6 +115,26 @@ def iqm(x: ArrayLike, convention: Literal["trim", "quartile"] = "trim") -> Float
     raise ValueError(f"convention: expected 'trim' or 'quartile', got {convention!r}; 'trim' is rliable's")
 
 
+def window_iqm(evaluations: ArrayLike) -> float:
+    """The table statistic of STAC's authors (Ozalp, arXiv 2601.00737): IQM of the last evaluations, all runs pooled.
+
+    The window is the last floor(0.02 n) + 1 of n evaluations, which gives the published numbers (the paper calls it
+    the last 1 %); quartiles are linear, their values included. Runs are pooled, so failed stretches are dropped and
+    the number lies above a mean over runs; there is no interval, because the numbers are not independent.
+
+    Args:
+        evaluations: (runs, n), in order.
+
+    Raises:
+        ValueError: no run or no evaluation, a value that is not finite.
+    """
+    table = np.asarray(evaluations, np.float64)
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise ValueError(f"evaluations: expected finite numbers (runs, n), both from 1, got shape {table.shape}")
+    # n // 50 is floor(0.02 n) without the rounding of 0.02.
+    return float(iqm(table[:, -(table.shape[1] // 50 + 1) :].reshape(-1), "quartile"))
+
+
 def mean_interval(x: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean of one task and Student's t interval over the last axis of `x` (..., n); none for one run."""
     return pooled_mean_interval([x], level)

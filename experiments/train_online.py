@@ -248,12 +248,13 @@ class _AgentSession(OnlineSession):
         assert self.evaluator is not None
         valued = callable(getattr(self.learner, "value", None))
         played = self.evaluator.evaluate(self.learner, self.position, skip=skip, keep_steps=valued)
+        measured = {f"eval/{name}": value for name, value in self.learner.measures().items()}
         if played.steps is None or played.last_obs is None or not any(played.steps):
-            return played.returns, played.lengths, {}
+            return played.returns, played.lengths, measured
         from experiments.value_error import value_error
 
-        errors = value_error(self.learner, played.steps, played.last_obs)
-        return played.returns, played.lengths, {"eval/value_error": errors}
+        measured["eval/value_error"] = value_error(self.learner, played.steps, played.last_obs)
+        return played.returns, played.lengths, measured
 
     def checkpoint(self, diverged: dict[str, int]) -> None:
         self.learner.save(

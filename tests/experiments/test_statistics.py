@@ -291,3 +291,20 @@ def test_coverage_of_the_probability_of_improvement(tasks: int, runs: int) -> No
     # One task of three runs a side has ten possible answers; two (10 % under equality) exclude a half.
     assert min(found) > (0.89 if (tasks, runs) == (1, 3) else 0.93)
     assert max(found) < 0.98
+
+
+def test_window_iqm():
+    """The last n // 50 + 1 evaluations of every run, pooled: 305 numbers of 5 runs with 3000 evaluations."""
+    assert statistics.window_iqm(np.arange(1.0, 9.0).reshape(8, 1)) == 4.5
+    assert statistics.window_iqm([[100, 3.0], [7, 0.0], [7, 1.0]]) == 1.0
+    assert statistics.window_iqm([[3.0], [0], [1], [2], [10], [100], [3], [7]]) == 3.75
+    table = np.full((5, 3000), 1e9)
+    table[:, -61:] = np.arange(305.0).reshape(5, 61)
+    assert statistics.window_iqm(table) == 152.0
+    table[:, -62] = -1e9
+    assert statistics.window_iqm(table) == 152.0
+    table[:, -61] = 1e9
+    assert statistics.window_iqm(table) != 152.0
+    for wrong in ([1.0, 2.0], np.empty((0, 3)), [[1.0, np.nan]]):
+        with pytest.raises(ValueError, match=r"evaluations: expected finite numbers \(runs, n\)"):
+            statistics.window_iqm(wrong)
