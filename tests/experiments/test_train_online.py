@@ -72,8 +72,9 @@ def test_run_folder_is_that_of_training_on_a_dataset(tmp_path):
     assert config["hyperparameters"]["hidden"] == [8, 8]
     frame = results.read_table(folder / "metrics.parquet")
     assert set(frame["env"]) == {"Pendulum-v1"}
-    for metric in ("eval/return", "eval/length", "eval/score", "eval/value_error"):
+    for metric in ("eval/return", "eval/length", "eval/score", "eval/value_error", "eval/representation_rank"):
         assert sorted(values(folder, metric)) == [(0, 30), (0, 60), (1, 30), (1, 60)]
+    assert all(1 <= rank <= 8 for rank in values(folder, "eval/representation_rank").values())  # of 8 features
     assert sorted({step for _, step in values(folder, "train/critic_loss")}) == [10, 20, 30, 40, 50, 60]
     assert all(rate > 0 for rate in values(folder, "time/steps_per_second").values())
     assert np.isfinite(frame["value"]).all()
