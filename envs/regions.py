@@ -7,6 +7,7 @@ linear function. Learners have projections of their own: a world projects nothin
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -21,7 +22,7 @@ __all__ = ["Arms", "Ball", "Box", "Region", "Simplex"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Region:
+class Region(ABC):
     """A set of actions; `dimension` is the number of coordinates (of arms, for `Arms`)."""
 
     name: ClassVar[str]
@@ -43,25 +44,25 @@ class Region:
         return self.name, dataclasses.asdict(self)
 
     @property
+    @abstractmethod
     def diameter(self) -> float:
         """The largest Euclidean distance of two points."""
-        raise NotImplementedError
 
+    @abstractmethod
     def space(self) -> gym.Space[Any]:
         """A gymnasium space that holds the region."""
-        raise NotImplementedError
 
+    @abstractmethod
     def excess(self, x: Tensor) -> Tensor:
         """() how far the worst of the actions is outside, at most 0 inside; NaN where one is not a number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inside(self, action: np.ndarray) -> np.ndarray:
         """The one action brought inside, by the rule that the class states."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lowest(self, linear: Tensor) -> Tensor:
         """(R,) the least value of <linear, u> over the region, linear (R, d)."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
@@ -98,7 +99,7 @@ class Tape:
         return rows[place]
 
 
-class RegretWorld(VectorEnv[Tensor, Tensor, Tensor]):
+class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
     """`num_envs` runs of a problem of `horizon` rounds: act, see the loss's gradient, be judged by regret.
 
     Actions are (R, d) float64; the observation is the gradient of the round's loss at the action, (R, d), zeros at
@@ -160,21 +161,21 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor]):
     def _prepare(self) -> None:
         """Draw what a run keeps through all rounds; `self.philox` is ready."""
 
+    @abstractmethod
     def _draw(self, first: int, rounds: int) -> tuple[Tensor, ...]:
         """The block of rounds first .. first + rounds - 1, each tensor (R or 1, rounds, ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sums(self) -> dict[str, Tensor]:
         """The running sums, zero; made with `zeros`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _play(self, x: Tensor, row: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
         """A round: its loss (R,), the observation (R, .) and the terms (None: bandit feedback); adds to the sums."""
-        raise NotImplementedError
 
+    @abstractmethod
     def regret(self) -> dict[str, Tensor]:
         """{name: (R,)} after the rounds so far, against each comparator that has a closed form here."""
-        raise NotImplementedError
 
     def zeros(self, *shape: int) -> Tensor:
         """(R, *shape) zeros, the run axis last in memory."""
