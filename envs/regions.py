@@ -7,6 +7,7 @@ linear function. Learners have projections of their own: a world projects nothin
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -147,7 +148,7 @@ class Simplex(Region):
 
 @dataclasses.dataclass(frozen=True)
 class Arms(Region):
-    """The numbers 0 .. dimension - 1, an int64 a run. One outside is clipped."""
+    """The numbers 0 .. dimension - 1, an int64 a run. One outside is clipped. As points they are unit vectors."""
 
     name = "arms"
     dtype = torch.int64
@@ -155,6 +156,10 @@ class Arms(Region):
     @property
     def shape(self) -> tuple[int, ...]:
         return ()
+
+    @property
+    def diameter(self) -> float:
+        return math.sqrt(2.0) if self.dimension > 1 else 0.0
 
     def space(self) -> gym.Space[Any]:
         return spaces.Discrete(self.dimension)
@@ -164,3 +169,6 @@ class Arms(Region):
 
     def inside(self, action: np.ndarray) -> np.ndarray:
         return np.asarray(np.clip(action, 0, self.dimension - 1))
+
+    def lowest(self, linear: Tensor) -> Tensor:
+        return linear.amin(-1)

@@ -280,6 +280,8 @@ def test_regions_bring_inside_and_know_the_least_linear_value() -> None:
         assert 0.95 * region.diameter <= float(distances.max()) <= region.diameter + 1e-12
     np.testing.assert_array_equal(Simplex(4).inside(np.full(4, -1.0)), np.full(4, 0.25))
     assert Arms(3).inside(np.array(7)) == 2
+    assert (Arms(3).diameter, Arms(1).diameter) == (pytest.approx(np.sqrt(2)), 0.0)
+    assert Arms(3).lowest(torch.tensor([[2.0, -1.0, 0.5]])).tolist() == [-1.0]
 
 
 @pytest.mark.parametrize("env_id", IDS)
