@@ -90,7 +90,7 @@ class LogBarrierConfig(LearnerConfig):
     about: ClassVar[str] = "FTRL with the log-barrier on the simplex"
 
     rate: float | None = None
-    """Constant rate; sqrt(K ln T / T) over the range of losses if None."""
+    """Constant rate; sqrt(K ln(T + 1) / T) over the range of losses if None."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ class Experts(RegretWorld):
         if means is not None:
             if kind != "bernoulli":
                 reject("Experts.means", "none but for kind 'bernoulli'", f"means for '{kind}'", "leave them out")
-            self.means = np.asarray(means, np.float64)
+            try:
+                self.means = np.asarray(means, np.float64)
+            except (TypeError, ValueError):
+                reject("Experts.means", f"{self.arms} numbers in [0, 1]", repr(means), "give one an arm")
             if self.means.shape != (self.arms,) or not ((self.means >= 0) & (self.means <= 1)).all():
                 reject("Experts.means", f"{self.arms} numbers in [0, 1]", self.means, "give one an arm")
         self._bandit = feedback == "bandit"

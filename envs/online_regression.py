@@ -112,7 +112,7 @@ class OnlineRegression(RegretWorld):
         elif kind == "huber":
             facts |= dict(gradient_bound=self.threshold, smoothness=1.0)
         elif kind == "logistic":
-            bound = 1 / (1 + math.exp(-1.0))  # the largest slope at |a.x| <= 1; exp(-loss) is concave: constant 1
+            bound = 1 / (1 + math.exp(-1.0))  # the largest slope at |a.x| <= 1
             facts |= dict(gradient_bound=bound, smoothness=0.25, exp_concavity=math.exp(-1.0))
         bound = facts["gradient_bound"]
         super().__init__(

@@ -39,7 +39,8 @@ def whole(field: str, value: object, least: int) -> int:
 
 def between(field: str, value: float, low: float, high: float) -> float:
     """`value` as a float in [low, high]; an infinite bound is not attained."""
-    if not (low <= value <= high and abs(value) < np.inf):
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not (number and low <= value <= high and abs(value) < np.inf):
         wanted = f"a number from {low:g} to {high:g}" if high < np.inf else f"a finite number of at least {low:g}"
         reject(field, wanted, repr(value), "mend it, or leave it out for the default")
     return float(value)

@@ -196,14 +196,13 @@ class Player:
 
 
 def theorem(name: str, config: Any, world: RegretWorld) -> Callable[[int], Tensor] | None:
-    """The bound on the expected regret of "optimistic-omd" in a SEA world, as a function of the round."""
-    if name != "optimistic-omd" or config.delta is not None or not hasattr(world, "variance"):
+    """The bound on the expected regret of "optimistic-omd" as published, in a SEA world, as a function of the round."""
+    if name != "optimistic-omd" or not hasattr(world, "variance"):
+        return None
+    if any(given is not None for given in (config.delta, config.diameter, config.bound)):
         return None
     facts = world.facts
-    diameter, bound = (
-        facts[key] if given is None else given
-        for key, given in (("diameter", config.diameter), ("gradient_bound", config.bound))
-    )
+    diameter, bound = facts["diameter"], facts["gradient_bound"]
 
     def after(rounds: int) -> Tensor:
         # The theorem has the mean over runs under its roots.

@@ -27,6 +27,7 @@ from bandits.online_learning.regularisers import (
     LogBarrier,
     MatrixAdaptive,
     Quadratic,
+    Regulariser,
     Tsallis,
 )
 from bandits.online_learning.steps import (
@@ -47,27 +48,44 @@ Common = dict[str, Any]
 
 
 class Facts:
-    """The facts of a problem, asked for by name; an error says who needs what."""
+    """The facts of a problem, asked for by name; an error says who needs what.
+
+    Attributes:
+        trusted: whether everything that was asked for is a fact, or given on the safe side of it: bounds hold then.
+    """
 
     def __init__(self, name: str, facts: Mapping[str, Any]) -> None:
-        self.name, self.facts = name, facts
+        self.name, self.facts, self.trusted = name, facts, True
 
-    def __call__(self, fact: str, given: float | None = None) -> float:
+    def __call__(self, fact: str, given: float | None = None, above_zero: bool = False) -> float:
         """What the configuration gives, else the fact.
 
         Raises:
-            ValueError: neither is there.
+            ValueError: neither is there, or it is 0 where it must not be.
         """
-        value = self.facts.get(fact) if given is None else given
+        known = self.facts.get(fact)
+        value = known if given is None else given
         if value is None:
-            known = ", ".join(sorted(self.facts))
-            reject(f"{self.name}", f"a problem with a {fact}", f"one with {known}", "choose another learner or problem")
+            there = ", ".join(sorted(self.facts))
+            reject(self.name, f"a problem with {fact}", f"one with {there}", "choose another learner or problem")
+        if above_zero and not value > 0:
+            reject(self.name, f"a problem with {fact} above 0", value, f"set {self.name}.{fact}, or choose another one")
+        if given is not None:
+            curvature = fact in ("strong_convexity", "exp_concavity")
+            self.trusted &= (known is not None and given <= known) if curvature else (known is None or given >= known)
         return float(value)
 
     @property
     def range(self) -> float:
         """The length of the interval of losses."""
-        return self("loss_high") - self("loss_low")
+        if self.facts.get("loss_low") is None or self.facts.get("loss_high") is None:
+            there = ", ".join(sorted(self.facts))
+            expected = "a problem with a range of losses (loss_low, loss_high)"
+            reject(self.name, expected, f"one with {there}", "choose another learner or problem")
+        width = self("loss_high") - self("loss_low")
+        if not width > 0:
+            reject(self.name, "losses that can differ, loss_low below loss_high", width, "widen the range")
+        return width
 
 
 _DOMAINS: dict[str, type[Domain]] = {
@@ -94,7 +112,11 @@ def domain_of(facts: Mapping[str, Any]) -> Domain:
     return _DOMAINS[given[0]](**given[1])
 
 
-def _bounded(learner: OnlineLearner, bound: Callable[[Any], Tensor | float]) -> OnlineLearner:
+def _bounded(facts: Facts, learner: OnlineLearner, bound: Callable[[Any], Tensor | float]) -> OnlineLearner:
+    """With the bound, where the facts that it rests on are the problem's."""
+    if not facts.trusted:
+        return learner
+
     def path_wise(own: Any) -> Tensor:
         value = bound(own)
         return torch.as_tensor(value, dtype=torch.float64, device=own.device).expand(own.runs)
@@ -103,36 +125,46 @@ def _bounded(learner: OnlineLearner, bound: Callable[[Any], Tensor | float]) -> 
     return learner
 
 
+def _choices(domain: Domain, regulariser: Regulariser) -> float:
+    """ln K, after a check that there is something to choose by such weights."""
+    regulariser.check(domain)
+    if domain.dimension < 2:
+        reject("domain", "at least two coordinates to weigh", domain, "add some")
+    return math.log(domain.dimension)
+
+
 def _hedge(config: c.HedgeConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
-    width, log = facts.range, math.log(domain.dimension)
-    if config.rate is not None:
-        eta = config.rate
-        return _bounded(
-            FTRL(Entropy(), domain, Constant(eta), **common), lambda own: log / eta + eta * width**2 * own.rounds / 8
-        )
-    if config.tuning == "horizon":
-        horizon = facts("horizon")
-        eta = math.sqrt(8 * log / horizon) / width
-        return _bounded(
-            FTRL(Entropy(), domain, Constant(eta), **common), lambda own: log / eta + eta * width**2 * own.rounds / 8
-        )
-    step = InverseSqrt(2 * math.sqrt(log) / width)
-    return _bounded(FTRL(Entropy(), domain, step, **common), lambda own: width * math.sqrt(own.rounds * log))
+    log, width = _choices(domain, Entropy()), facts.range
+    eta = config.rate
+    if eta is None and config.tuning == "horizon":
+        eta = math.sqrt(8 * log / facts("horizon")) / width
+    step = InverseSqrt(2 * math.sqrt(log) / width) if eta is None else Constant(eta)
+    learner = FTRL(Entropy(), domain, step, **common)
+    if not isinstance(domain, domains.Simplex):
+        return learner
+    total = domain.total
+    if eta is None:
+        return _bounded(facts, learner, lambda own: total * width * math.sqrt(own.rounds * log))
+    return _bounded(facts, learner, lambda own: total * (log / eta + eta * width**2 * own.rounds / 8))
 
 
 def _optimistic_hedge(config: c.OptimisticHedgeConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
-    rate = config.rate or 1 / (4 * math.sqrt(math.log(domain.dimension))) / facts.range
+    rate = 1 / (4 * math.sqrt(_choices(domain, Entropy()))) / facts.range if config.rate is None else config.rate
     return OptimisticFTRL(Entropy(), domain, Constant(rate), **common)
 
 
 def _adahedge(config: c.AdaHedgeConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
+    _choices(domain, Entropy())
+    if not isinstance(domain, domains.Simplex) or domain.total != 1.0:
+        reject(f"{config.name}: domain", "a simplex of total 1", domain, "choose hedge")
     # Regret <= 2 Delta_T on every path (lemma 3 of the paper).
     return _bounded(
-        FTRL(Entropy(), domain, Mixability(domain.dimension), **common), lambda own: 2 * own.step_memory["gaps"]
+        facts, FTRL(Entropy(), domain, Mixability(domain.dimension), **common), lambda own: 2 * own.step_memory["gaps"]
     )
 
 
 def _log_barrier(config: c.LogBarrierConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
+    _choices(domain, LogBarrier())
     rate = config.rate
     if rate is None:
         horizon = facts("horizon")
@@ -141,6 +173,7 @@ def _log_barrier(config: c.LogBarrierConfig, facts: Facts, domain: Domain, commo
 
 
 def _tsallis(config: c.TsallisConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
+    _choices(domain, Tsallis(config.alpha))
     scale = config.scale if config.scale is not None else 2 / facts.range
     return FTRL(Tsallis(config.alpha), domain, InverseSqrt(scale), **common)
 
@@ -150,6 +183,7 @@ def _ogd(config: c.OGDConfig, facts: Facts, domain: Domain, common: Common) -> O
         return OMD(Euclidean(), domain, InverseSqrt(config.scale), **common)
     diameter, bound = facts("diameter"), facts("gradient_bound")
     return _bounded(
+        facts,
         OMD(Euclidean(), domain, InverseSqrt(diameter / bound), **common),
         lambda own: 1.5 * diameter * bound * math.sqrt(own.rounds),
     )
@@ -161,11 +195,11 @@ def _ogd_strong(config: c.StrongOGDConfig, facts: Facts, domain: Domain, common:
     if facts.facts.get("gradient_bound") is None:
         return learner
     bound = facts("gradient_bound")
-    return _bounded(learner, lambda own: bound**2 / (2 * strong) * (1 + math.log(own.rounds)))
+    return _bounded(facts, learner, lambda own: bound**2 / (2 * strong) * (1 + math.log(own.rounds)))
 
 
 def _optimistic_ogd(config: c.OptimisticOGDConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
-    rate = config.rate if config.rate is not None else 1 / (8 * facts("smoothness"))
+    rate = config.rate if config.rate is not None else 1 / (8 * facts("smoothness", above_zero=True))
     return OptimisticOMD(Euclidean(), domain, Constant(rate), **common)
 
 
@@ -176,15 +210,24 @@ def _dual_averaging(config: c.DualAveragingConfig, facts: Facts, domain: Domain,
         squares = own.step_memory["squares"]
         return radius * (torch.sqrt(squares + bound**2) / (2 * scale) + scale * torch.sqrt(squares))
 
-    return _bounded(FTRL(Euclidean(), domain, GradientNorm(scale * radius, bound), **common), regret)
+    return _bounded(facts, FTRL(Euclidean(), domain, GradientNorm(scale * radius, bound), **common), regret)
 
 
 def _radius(domain: Domain) -> float:
     """The largest norm of the domain's points."""
     if isinstance(domain, (domains.Ball, domains.L1Ball)):
         return float(domain.radius)
-    if isinstance(domain, (domains.Simplex, domains.CappedSimplex)):
+    if isinstance(domain, domains.Simplex):
         return float(domain.total)
+    if isinstance(domain, domains.CappedSimplex):
+        # At a vertex: as many coordinates at the cap as there is room for, the rest of the total in one more.
+        span = domain.cap - domain.floor
+        room = domain.total - domain.dimension * domain.floor
+        full = min(domain.dimension, int(room / span)) if span > 0 else 0
+        vertex = [domain.cap] * full + [domain.floor] * (domain.dimension - full)
+        if full < domain.dimension:
+            vertex[full] += room - full * span
+        return math.sqrt(sum(x * x for x in vertex))
     if isinstance(domain, domains.Box):
         low, high = (torch.as_tensor(b, dtype=torch.float64).abs() for b in (domain.low, domain.high))
         largest = torch.maximum(low, high).expand(domain.dimension)
@@ -204,7 +247,7 @@ def _adagrad(config: c.AdaGradConfig, facts: Facts, domain: Domain, common: Comm
     if config.scale is not None or config.epsilon:
         return learner
     wide = math.sqrt(2) * domain.infinity_diameter
-    return _bounded(learner, lambda own: wide * torch.sqrt(own.memory["squares"]).sum(-1))
+    return _bounded(facts, learner, lambda own: wide * torch.sqrt(own.memory["squares"]).sum(-1))
 
 
 def _optimistic_omd(config: c.OptimisticOMDConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
@@ -213,7 +256,7 @@ def _optimistic_omd(config: c.OptimisticOMDConfig, facts: Facts, domain: Domain,
     if delta is None:
         delta = 10 * diameter**2 * facts("smoothness") ** 2
     step = PredictionError(diameter, bound, delta)
-    return _bounded(OptimisticOMD(Euclidean(), domain, step, **common), lambda own: _error_bound(own, step))
+    return _bounded(facts, OptimisticOMD(Euclidean(), domain, step, **common), lambda own: _error_bound(own, step))
 
 
 def _error_bound(own: Any, step: PredictionError) -> Tensor:
@@ -238,7 +281,7 @@ def _strong_omd(config: c.StrongOMDConfig, facts: Facts, domain: Domain, common:
     if facts.facts.get("gradient_bound") is None:
         return learner
     bound = facts("gradient_bound")
-    return _bounded(learner, lambda own: 8 * bound**2 / strong * (1 + math.log(own.rounds)))
+    return _bounded(facts, learner, lambda own: 8 * bound**2 / strong * (1 + math.log(own.rounds)))
 
 
 def _exp_concave(config: c.ExpConcaveOMDConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
@@ -249,6 +292,7 @@ def _exp_concave(config: c.ExpConcaveOMDConfig, facts: Facts, domain: Domain, co
     d = domain.dimension
     first = 0.5 * (1 + beta * bound**2 / 2) * diameter**2
     return _bounded(
+        facts,
         OptimisticOMD(quadratic, domain, Constant(1.0), **common),
         lambda own: first + 16 * d / beta * math.log(1 + beta * bound**2 * own.rounds / (2 * d)),
     )
@@ -260,11 +304,13 @@ def _implicit(config: c.ImplicitOMDConfig, facts: Facts, domain: Domain, common:
         reject(config.name, "a problem of absolute or hinge losses", term, "choose optimistic-omd")
     step = PredictionError(facts("diameter", config.diameter), facts("gradient_bound", config.bound), config.delta)
     learner = OptimisticOMD(Euclidean(), domain, step, LastLoss(term), **common)
-    return _bounded(learner, lambda own: _error_bound(own, step))
+    return _bounded(facts, learner, lambda own: _error_bound(own, step))
 
 
 def _optimistic_ftrl(config: c.OptimisticFTRLConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
-    diameter = config.diameter if config.diameter is not None else _radius(domain)
+    diameter = _radius(domain) if config.diameter is None else config.diameter
+    if diameter < _radius(domain):
+        facts.trusted = False
     nu = config.nu
     if nu is None:
         nu = facts("smoothness") * diameter**2 + diameter * facts("gradient_bound")
@@ -277,7 +323,7 @@ def _optimistic_ftrl(config: c.OptimisticFTRLConfig, facts: Facts, domain: Domai
     def regret(own: Any) -> Tensor:
         return 1.5 * math.sqrt(2) * diameter * torch.sqrt(own.step_memory["errors"]) + fixed
 
-    return _bounded(learner, regret)
+    return _bounded(facts, learner, regret)
 
 
 def _strong_ftrl(config: c.StrongFTRLConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
@@ -294,7 +340,7 @@ def _ons(config: c.ONSConfig, facts: Facts, domain: Domain, common: Common) -> O
 
 def _two_layer(config: c.TwoLayerConfig, facts: Facts, domain: Domain, common: Common) -> OnlineLearner:
     diameter, bound = facts("diameter", config.diameter), facts("gradient_bound", config.bound)
-    smoothness = facts("smoothness", config.smoothness)
+    smoothness = facts("smoothness", config.smoothness, above_zero=True)
     rates = step_pool(config.pool, diameter, bound, smoothness, int(facts("horizon")))
     return TwoLayer(domain, rates, diameter, smoothness, config.penalty, config.meta_scale, config.lazy, **common)
 
@@ -332,5 +378,8 @@ def build(config: c.LearnerConfig, facts: Mapping[str, Any], common: Common) -> 
     Raises:
         ValueError: a fact that it needs is neither given nor known; a domain that does not fit.
     """
+    domain = domain_of(facts)
+    if domain.diameter == 0:
+        reject(f"{config.name}: domain", "more than one point", domain, "give it more coordinates, or a size")
     ranges = {key: facts[f"loss_{key}"] for key in ("low", "high") if f"loss_{key}" in facts}
-    return BUILDERS[config.name](config, Facts(config.name, facts), domain_of(facts), {**ranges, **common})
+    return BUILDERS[config.name](config, Facts(config.name, facts), domain, {**ranges, **common})

@@ -188,7 +188,9 @@ class Mixability(Step):
     """AdaHedge: ln K / Delta_{t-1}, Delta the sum of mixability gaps, infinite while that is 0.
 
     De Rooij, van Erven, Grunwald, Koolen, arXiv 1301.0534. The gap of a round is <x, g> minus the mix loss
-    -(1 / eta) ln sum_i x_i exp(-eta g_i), whose limit at an infinite rate is the smallest g_i among those played.
+    -(1 / eta) ln sum_i x_i exp(-eta g_i), here the change of -(1 / eta) ln sum_i exp(-eta L_i), because a weight that
+    has underflowed would be missing from the sum over x: the rule would not see a new leader come. The limit at an
+    infinite rate is the change of the smallest L_i. On the simplex of total 1 alone.
     """
 
     experts: int
@@ -198,18 +200,21 @@ class Mixability(Step):
             reject("Mixability.experts", "at least 2", self.experts, "AdaHedge chooses among experts")
 
     def start(self, runs: int, device: torch.device) -> State:
-        return {"gaps": _zeros(runs, device)}
+        behind = torch.zeros(self.experts, runs, dtype=torch.float64, device=device).T
+        return {"gaps": _zeros(runs, device), "behind": behind}
 
     def rate(self, state: State, t: int) -> float | Tensor:
         return math.log(self.experts) / state["gaps"]
 
     def update(self, state: State, seen: Round) -> None:
-        eta, played, loss = torch.as_tensor(seen.eta).unsqueeze(-1), seen.point, seen.gradient
-        least = torch.where(played > 0, loss, math.inf).amin(-1, keepdim=True)
-        above = loss - least
+        behind = state["behind"]  # cumulative losses above the smallest
+        eta = torch.as_tensor(seen.eta, device=behind.device)
         finite = torch.isfinite(eta)
-        rate = torch.where(finite, eta, 1.0)
-        # Relative to the smallest loss the sum is at least that expert's weight: nothing overflows.
-        mixed = -torch.log((played * torch.exp(-rate * above.clamp_min(0.0))).sum(-1, keepdim=True)) / rate
-        gap = (played * above).sum(-1, keepdim=True) - torch.where(finite, mixed, 0.0)
-        state["gaps"] += gap.squeeze(-1).clamp_min_(0.0)
+        rate = torch.where(finite, eta, 1.0).unsqueeze(-1)
+        before = torch.exp(-rate * behind).sum(-1).log()
+        behind += seen.gradient
+        rise = behind.amin(-1, keepdim=True)
+        behind -= rise
+        after = torch.exp(-rate * behind).sum(-1).log()
+        mixed = rise.squeeze(-1) + torch.where(finite, (before - after) / rate.squeeze(-1), 0.0)
+        state["gaps"] += ((seen.point * seen.gradient).sum(-1) - mixed).clamp_min_(0.0)

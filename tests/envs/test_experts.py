@@ -119,3 +119,10 @@ def test_facts_of_a_world() -> None:
 def test_bad_arguments_are_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Experts(**options)
+
+
+def test_words_where_numbers_belong_are_named():
+    with pytest.raises(ValueError, match=r"Experts.gap: expected a number from 0 to 1, got 'wide'"):
+        Experts(gap="wide")
+    with pytest.raises(ValueError, match=r"Experts.means: expected 2 numbers in \[0, 1\], got 'many'"):
+        Experts(arms=2, means="many")

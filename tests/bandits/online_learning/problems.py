@@ -8,13 +8,14 @@ import torch
 
 from bandits import make
 
+# No constant is 1, so that a factor in the wrong place shows.
 BALL = {
-    "domain": ("ball", {"dimension": 3}),
+    "domain": ("ball", {"dimension": 3, "radius": 1.5}),
     "dimension": 3,
-    "diameter": 2.0,
+    "diameter": 3.0,
     "gradient_bound": 2.0,
-    "smoothness": 1.0,
-    "strong_convexity": 1.0,
+    "smoothness": 4.0,
+    "strong_convexity": 0.5,
     "exp_concavity": 0.5,
     "horizon": 400,
     "term": "absolute",
@@ -23,13 +24,13 @@ SIMPLEX = {
     "domain": ("simplex", {"dimension": 4}),
     "dimension": 4,
     "diameter": math.sqrt(2),
-    "gradient_bound": 2.0,
-    "smoothness": 1.0,
-    "strong_convexity": 1.0,
+    "gradient_bound": 4.0,
+    "smoothness": 4.0,
+    "strong_convexity": 0.5,
     "exp_concavity": 0.5,
     "horizon": 400,
-    "loss_low": 0.0,
-    "loss_high": 1.0,
+    "loss_low": -1.0,
+    "loss_high": 2.0,
 }
 BOX = {**BALL, "domain": ("box", {"dimension": 3}), "diameter": 2 * math.sqrt(3)}
 
@@ -91,17 +92,17 @@ def sequence(kind, facts, rounds, runs, seed=0):
         return gradient * (bound / norm.clamp_min(bound))
 
     def random_one(t, x):
-        return fitted(noise[t] if low is not None else bound * (2 * noise[t] - 1))
+        return low + (high - low) * noise[t] if low is not None else fitted(bound * (2 * noise[t] - 1))
 
     def adversarial(t, x):
         # Whatever is played is what loses.
         if low is not None:
-            return fitted((x == x.amax(-1, keepdim=True)).double())
+            return torch.where(torch.nn.functional.one_hot(x.argmax(-1), d) == 1, high, low).double()
         return fitted(bound * x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12) + 1e-9 * noise[t])
 
     def alternating(t, x):
         vector = torch.zeros(runs, d, dtype=torch.float64)
-        vector[:, t % 2 if low is not None else 0] = 1.0 if low is not None else bound * (-1.0) ** t
+        vector[:, t % 2 if low is not None else 0] = high if low is not None else bound * (-1.0) ** t
         return fitted(vector)
 
     def burst(t, x):

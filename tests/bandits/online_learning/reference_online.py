@@ -6,13 +6,21 @@ import math
 
 import numpy as np
 
+from tests.bandits.online_learning.problems import BALL
 
-def onto_ball(v, radius=1.0):
+RADIUS = BALL["domain"][1]["radius"]
+
+
+def _range(facts):
+    return facts["loss_high"] - facts["loss_low"]
+
+
+def onto_ball(v, radius=RADIUS):
     norm = math.sqrt(float(v @ v))
     return v * (radius / norm) if norm > radius else v
 
 
-def onto_ball_in_matrix(v, h, radius=1.0):
+def onto_ball_in_matrix(v, h, radius=RADIUS):
     """argmin (x - v)' h (x - v) over the ball, by bisection on the multiplier."""
     if v @ v <= radius**2:
         return v
@@ -55,9 +63,9 @@ def _hedge(seen, given, facts):
     k = seen.shape[1]
     total, points = np.zeros(k), []
     for t, g in enumerate(seen, 1):
-        eta = 2 * math.sqrt(math.log(k) / t)
+        eta = 2 * math.sqrt(math.log(k) / t) / _range(facts)
         if given.get("tuning") == "horizon":
-            eta = math.sqrt(8 * math.log(k) / facts["horizon"])
+            eta = math.sqrt(8 * math.log(k) / facts["horizon"]) / _range(facts)
         points.append(softmax(-given.get("rate", eta) * total))
         total = total + g
     return points
@@ -67,7 +75,7 @@ def _optimistic_hedge(seen, given, facts):
     k = seen.shape[1]
     total, last, points = np.zeros(k), np.zeros(k), []
     for g in seen:
-        points.append(softmax(-(total + last) / (4 * math.sqrt(math.log(k)))))
+        points.append(softmax(-(total + last) / (4 * math.sqrt(math.log(k))) / _range(facts)))
         total, last = total + g, g
     return points
 
@@ -83,7 +91,9 @@ def _adahedge(seen, given, facts):
         else:
             eta = math.log(k) / gaps
             x = softmax(-eta * total)
-            mix = g.min() - math.log(float(x @ np.exp(-eta * (g - g.min())))) / eta
+            before, after = total - total.min(), total + g - (total + g).min()
+            mix = (total + g).min() - total.min()
+            mix += math.log(np.exp(-eta * before).sum() / np.exp(-eta * after).sum()) / eta
         points.append(x)
         gaps += max(0.0, float(x @ g) - mix)
         total = total + g
@@ -92,7 +102,7 @@ def _adahedge(seen, given, facts):
 
 def _log_barrier(seen, given, facts):
     k, horizon = seen.shape[1], facts["horizon"]
-    eta = math.sqrt(k * math.log(horizon + 1) / horizon)
+    eta = math.sqrt(k * math.log(horizon + 1) / horizon) / _range(facts)
     total, points = np.zeros(k), []
     for g in seen:
         points.append(barrier_weights(total, eta, lambda y: 1 / y))
@@ -104,7 +114,7 @@ def _tsallis(seen, given, facts):
     alpha = given.get("alpha", 0.5)
     total, points = np.zeros(seen.shape[1]), []
     for t, g in enumerate(seen, 1):
-        eta = 2 / math.sqrt(t)
+        eta = 2 / math.sqrt(t) / _range(facts)
         points.append(barrier_weights(total, eta, lambda y: ((1 - alpha) * y) ** (-1 / (1 - alpha))))
         total = total + g
     return points
@@ -122,7 +132,7 @@ def _ogd_strong(seen, given, facts):
     x, points = np.zeros(seen.shape[1]), []
     for t, g in enumerate(seen, 1):
         points.append(x)
-        x = onto_ball(x - g / t)
+        x = onto_ball(x - g / (facts["strong_convexity"] * t))
     return points
 
 
@@ -139,17 +149,17 @@ def _optimistic(seen, rate):
 
 
 def _optimistic_ogd(seen, given, facts):
-    return _optimistic(seen, lambda t, errors: 1 / 8)
+    return _optimistic(seen, lambda t, errors: 1 / (8 * facts["smoothness"]))
 
 
 def _optimistic_omd(seen, given, facts):
     diameter, bound = facts["diameter"], facts["gradient_bound"]
-    delta = given.get("delta", 10 * diameter**2)
+    delta = given.get("delta", 10 * diameter**2 * facts["smoothness"] ** 2)
     return _optimistic(seen, lambda t, errors: diameter / math.sqrt(delta + 4 * bound**2 + errors))
 
 
 def _optimistic_omd_strong(seen, given, facts):
-    return _optimistic(seen, lambda t, errors: 2 / t)
+    return _optimistic(seen, lambda t, errors: 2 / (facts["strong_convexity"] * t))
 
 
 def _optimistic_omd_exp(seen, given, facts):
@@ -196,10 +206,10 @@ def _optimistic_omd_implicit(seen, given, facts):
 
 
 def _optimistic_ftrl(seen, given, facts):
-    nu = facts["smoothness"] + facts["gradient_bound"]
+    nu = facts["smoothness"] * RADIUS**2 + RADIUS * facts["gradient_bound"]
     total, last, spent, points = np.zeros(seen.shape[1]), np.zeros(seen.shape[1]), nu, []
     for g in seen:
-        eta = 1 / spent
+        eta = RADIUS**2 / spent
         points.append(onto_ball(-eta / 2 * (total + last)))
         spent += eta * float((g - last) @ (g - last))
         total, last = total + g, g
@@ -210,7 +220,11 @@ def _optimistic_ftrl_strong(seen, given, facts):
     d = seen.shape[1]
     total, last, points = np.zeros(d), np.zeros(d), []
     for t, g in enumerate(seen, 1):
-        x = np.zeros(d) if t == 1 else onto_ball(np.mean(points, 0) - (total + last) / (t - 1))
+        x = (
+            np.zeros(d)
+            if t == 1
+            else onto_ball(np.mean(points, 0) - (total + last) / (facts["strong_convexity"] * (t - 1)))
+        )
         points.append(x)
         total, last = total + g, g
     return points
@@ -219,7 +233,7 @@ def _optimistic_ftrl_strong(seen, given, facts):
 def _ftrl(seen, given, facts):
     total, squares, points = np.zeros(seen.shape[1]), facts["gradient_bound"] ** 2, []
     for g in seen:
-        points.append(onto_ball(-1 / math.sqrt(2) / math.sqrt(squares) * total))
+        points.append(onto_ball(-RADIUS / math.sqrt(2) / math.sqrt(squares) * total))
         total, squares = total + g, squares + float(g @ g)
     return points
 
@@ -281,15 +295,15 @@ def _ons(seen, given, facts):
 def _two_layer(seen, given, facts):
     from bandits.online_learning.two_layer import step_pool
 
-    d, diameter = seen.shape[1], facts["diameter"]
-    rates = step_pool(given.get("pool", "code"), diameter, facts["gradient_bound"], 1.0, facts["horizon"])
+    d, diameter, smoothness = seen.shape[1], facts["diameter"], facts["smoothness"]
+    rates = step_pool(given.get("pool", "code"), diameter, facts["gradient_bound"], smoothness, facts["horizon"])
     n = len(rates)
     base, hat, before = np.zeros((n, d)), np.zeros((n, d)), np.zeros((n, d))
     log_weights, losses, last, squares, points = np.zeros(n), np.zeros(n), np.zeros(d), 1.0, []
-    cap = 1 / (8 * diameter**2)
+    cap = 1 / (8 * diameter**2 * smoothness)
     eps = cap
     for g in seen:
-        moved = 2 * ((base - before) ** 2).sum(1)
+        moved = 2 * smoothness * ((base - before) ** 2).sum(1)
         expected = base @ last + moved
         p = softmax(-eps * (losses + expected)) if given.get("lazy") else softmax(log_weights - eps * expected)
         points.append(p @ base)

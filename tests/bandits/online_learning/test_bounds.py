@@ -9,9 +9,10 @@ from bandits.online_learning.domains import Ball
 from bandits.online_learning.learner import OptimisticOMD
 from bandits.online_learning.regularisers import Euclidean
 from bandits.online_learning.steps import PredictionError
-from tests.bandits.online_learning.problems import HOMES, VARIANTS, built, generator, play, sequence
+from tests.bandits.online_learning.problems import BALL, HOMES, VARIANTS, built, generator, play, sequence
 
 ROUNDS, RUNS = 400, 8
+RADIUS, LAMBDA = BALL["domain"][1]["radius"], BALL["strong_convexity"]
 KINDS = ("random", "adversarial", "alternating", "burst")
 
 
@@ -22,7 +23,7 @@ def best_fixed(total, name):
         return torch.nn.functional.one_hot(total.argmin(-1), total.shape[-1]).double()
     if kind == "box":
         return -torch.sign(total)
-    return -total / total.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    return -RADIUS * total / total.norm(dim=-1, keepdim=True).clamp_min(1e-300)
 
 
 CURVED = ("optimistic-omd-strong", "ogd-strong", "optimistic-omd-exp")  # their bounds speak of curved losses
@@ -69,21 +70,21 @@ def test_strongly_convex_bound(name, kind):
     points, seen = play(learner, sequence(kind, HOMES[name], ROUNDS, RUNS), ROUNDS)
     bound = learner.regret_bound()
     for u in 2 * torch.rand(50, 3, generator=generator(1), dtype=torch.float64) - 1:
-        u = u / u.norm().clamp_min(1.0)
+        u = RADIUS * u / u.norm().clamp_min(1.0)
         off = points - u
-        regret = ((seen * off).sum(-1) - 0.5 * (off * off).sum(-1)).sum(0)
+        regret = ((seen * off).sum(-1) - LAMBDA / 2 * (off * off).sum(-1)).sum(0)
         assert (regret <= bound + 1e-9).all()
         if name == "optimistic-omd-strong":
             changes = torch.cat([seen[:1], seen[1:] - seen[:-1]])
             t = torch.arange(1, ROUNDS + 1, dtype=torch.float64).view(-1, 1)
-            assert (regret <= (2 / t * (changes * changes).sum(-1)).sum(0) + 1e-9).all()
+            assert (regret <= (2 / (LAMBDA * t) * (changes * changes).sum(-1)).sum(0) + 1e-9).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_exp_concave_bound(kind):
     learner = built("optimistic-omd-exp", {}, RUNS)
     points, seen = play(learner, sequence(kind, HOMES["optimistic-omd-exp"], ROUNDS, RUNS), ROUNDS)
-    beta = 0.5 * min(1 / 16, 0.5)
+    beta = 0.5 * min(1 / (4 * 2.0 * 2 * RADIUS), 0.5)
     changes = torch.cat([seen[:1], seen[1:] - seen[:-1]])
     matrix = (1 + beta / 2 * 4) * torch.eye(3, dtype=torch.float64).expand(RUNS, 3, 3).clone()
     spent = torch.zeros(RUNS, dtype=torch.float64)
@@ -91,7 +92,7 @@ def test_exp_concave_bound(kind):
         spent += (change * torch.linalg.solve(matrix, change)).sum(-1)
         matrix += beta / 2 * g.unsqueeze(-1) * g.unsqueeze(-2)
     for u in 2 * torch.rand(50, 3, generator=generator(1), dtype=torch.float64) - 1:
-        u = u / u.norm().clamp_min(1.0)
+        u = RADIUS * u / u.norm().clamp_min(1.0)
         slope = (seen * (points - u)).sum(-1)
         regret = (slope - beta / 2 * slope * slope).sum(0)
         tight = 0.5 * (1 + beta * 2) * float(u @ u) + 2 * spent
@@ -132,7 +133,7 @@ def test_smoothness_is_paid_for():
         total = seen.sum(0)
         regret = (points * seen).sum((0, 2)) - (total * best_fixed(total, "optimistic-omd")).sum(-1)
         moves = (points[1:] - points[:-1]).square().sum((0, 2))
-        assert (regret <= learner.regret_bound() - math.sqrt(40) / 8 * moves + 1e-9).all()
+        assert (regret <= learner.regret_bound() - math.sqrt(10 * 9 * 16) / 12 * moves + 1e-9).all()
 
 
 def test_a_bound_can_be_missed():
