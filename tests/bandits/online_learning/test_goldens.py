@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from bandits.online_learning.regularisers import Euclidean
 
 from bandits import make
 from bandits.online_learning.domains import Ball, Unconstrained
 from bandits.online_learning.learner import OptimisticOMD
 from bandits.online_learning.optimism import LastLoss
 from bandits.online_learning.proximal import FTRLProximal
+from bandits.online_learning.regularisers import Euclidean
 from bandits.online_learning.steps import Constant
 from bandits.online_learning.two_layer import step_pool
 from orbs import Feedback
