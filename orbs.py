@@ -341,6 +341,7 @@ class Philox:
             reject("runs", "ids from 0 to 2^32 - 1", ids, "choose smaller ids")
         self.seed = int(seed)
         self.runs = torch.tensor(ids, dtype=torch.int64, device=device)
+        self._ids = np.array(ids, np.uint64)  # beside the tensor: no update reads one back
         self.runs_last = runs_last
 
     @staticmethod
@@ -355,10 +356,9 @@ class Philox:
             # NumPy has unsigned shifts; parts that fit a core's cache take half the time of the whole.
             part = max(1, _PHILOX_PART // max(1, blocks * runs))
             found = np.empty((steps, blocks, 4, runs) if self.runs_last else (runs, steps, blocks, 4), np.int64)
-            own = self.runs.numpy().astype(np.uint64)
             for at in range(0, steps, part):
                 some = np.arange(first_step + at, first_step + min(at + part, steps)).astype(np.uint64)
-                four = _philox(np.arange(blocks, dtype=np.uint64), some, number, self.seed, own, self.runs_last)
+                four = _philox(np.arange(blocks, dtype=np.uint64), some, number, self.seed, self._ids, self.runs_last)
                 for i, word in enumerate(four):
                     if self.runs_last:
                         found[at : at + part, :, i] = word
