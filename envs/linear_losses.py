@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from envs.regions import Ball, Box, Region, Simplex
-from envs.regret_world import RegretWorld, between, known, runs_last, whole
-from orbs import reject
+from envs.regret_world import RegretWorld, between, known, whole
+from orbs import reject, runs_last
 
 __all__ = ["KINDS", "LinearLosses"]
 

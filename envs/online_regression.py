@@ -18,8 +18,8 @@ from torch import Tensor
 from envs import hindsight as links
 from envs.hindsight import Hindsight, Link
 from envs.regions import Ball
-from envs.regret_world import RegretWorld, SingleWorld, between, known, runs_last, unit_vectors, whole
-from orbs import reject
+from envs.regret_world import RegretWorld, SingleWorld, between, known, unit_vectors, whole
+from orbs import reject, runs_last
 
 __all__ = ["KINDS", "OnlineRegression", "least_squares_on_ball", "single"]
 

@@ -22,7 +22,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.regions import Region
-from orbs import Feedback, Philox, reject
+from orbs import Feedback, Philox, reject, runs_last
 
 __all__ = ["RegretWorld", "SingleWorld", "Tape"]
 
@@ -52,11 +52,6 @@ def known(field: str, value: str, names: Collection[str]) -> str:
         near = difflib.get_close_matches(str(value), names, n=1)
         reject(field, f"one of {', '.join(names)}", repr(value), f"did you mean '{near[0]}'" if near else "choose one")
     return value
-
-
-def runs_last(x: Tensor) -> Tensor:
-    """The same numbers with the leading run axis last in memory, where sums over the other axes are fastest."""
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
 def unit_vectors(philox: Philox, purpose: str, first: int, rounds: int, dimension: int) -> Tensor:

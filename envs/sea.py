@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from envs.regions import Ball
-from envs.regret_world import RegretWorld, SingleWorld, between, known, runs_last, unit_vectors, whole
-from orbs import Philox, reject
+from envs.regret_world import RegretWorld, SingleWorld, between, known, unit_vectors, whole
+from orbs import Philox, reject, runs_last
 
 __all__ = ["KINDS", "SEA", "single"]
 

@@ -11,16 +11,11 @@ import torch
 from torch import Tensor
 
 from bandits.online_learning.domains import Domain
-from orbs import Feedback, reject
+from orbs import Feedback, reject, runs_last
 
-__all__ = ["LARGEST", "OnlineLearner", "run_last"]
+__all__ = ["LARGEST", "OnlineLearner"]
 
 LARGEST = sys.float_info.max
-
-
-def run_last(x: Tensor) -> Tensor:
-    """The same tensor with its first axis, the runs, last in memory: sums over coordinates become vector operations."""
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
 class OnlineLearner(ABC):
@@ -159,4 +154,4 @@ class OnlineLearner(ABC):
         return
 
     def _zeros(self) -> Tensor:
-        return run_last(torch.zeros(self.shape, dtype=torch.float64, device=self.device))
+        return runs_last(torch.zeros(self.shape, dtype=torch.float64, device=self.device))

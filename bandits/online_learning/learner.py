@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bandits.online_learning.base import LARGEST, OnlineLearner, run_last
+from bandits.online_learning.base import LARGEST, OnlineLearner
 from bandits.online_learning.domains import Domain
 from bandits.online_learning.optimism import Ahead, Hints, LastGradient, NoOptimism, Optimism
 from bandits.online_learning.regularisers import Euclidean, Regulariser
 from bandits.online_learning.steps import Round, Step
-from orbs import Feedback, reject
+from orbs import Feedback, reject, runs_last
 
 __all__ = ["FTRL", "OMD", "OptimisticFTRL", "OptimisticOMD"]
 
@@ -79,7 +79,7 @@ class _Composed(OnlineLearner):
         if given.shape not in ((self.shape[1],), self.shape):
             expected = f"shape ({self.shape[1]},) or {self.shape}"
             reject("start", expected, f"shape {tuple(given.shape)}", "give one point, or one a run")
-        point = run_last(given.expand(self.shape).clone())
+        point = runs_last(given.expand(self.shape).clone())
         if not bool(self.domain.contains(point).all()):
             reject("start", f"a point of {self.domain}", given.tolist(), "project it first")
         return point
@@ -110,7 +110,7 @@ class _Composed(OnlineLearner):
         predicts = state.pop("predicts", None)
         if predicts is None:
             reject("state", "'predicts'", ", ".join(sorted(state)), "load a state of the same learner")
-        self._point = run_last(self._point.clone())  # somebody may hold the old one
+        self._point = runs_last(self._point.clone())  # somebody may hold the old one
         super().load_state_dict(state)
         self._predicts = bool(predicts)
 
@@ -225,8 +225,8 @@ class OptimisticOMD(_Composed):
     def _begin(self) -> None:
         start = self.start
         if start is None:
-            start = run_last(self.domain.centre().to(self.device, torch.float64).expand(self.shape).clone())
-        self.secondary = run_last(self.regulariser.mirror(start).clone())
+            start = runs_last(self.domain.centre().to(self.device, torch.float64).expand(self.shape).clone())
+        self.secondary = runs_last(self.regulariser.mirror(start).clone())
 
     def _own(self) -> dict[str, Tensor]:
         return {"secondary": self.secondary}

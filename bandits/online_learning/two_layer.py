@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bandits.online_learning.base import OnlineLearner, run_last
+from bandits.online_learning.base import OnlineLearner
 from bandits.online_learning.domains import Domain
-from orbs import Feedback, reject
+from orbs import Feedback, reject, runs_last
 
 __all__ = ["TwoLayer", "step_pool"]
 
@@ -86,9 +86,9 @@ class TwoLayer(OnlineLearner):
         count = len(self.rates)
         wide = (self.runs, count, domain.dimension)
         self._rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device).view(count, 1)
-        self.base = run_last(domain.centre().to(self.device, torch.float64).expand(wide).clone())
+        self.base = runs_last(domain.centre().to(self.device, torch.float64).expand(wide).clone())
         self.secondary = self.base.clone()
-        self.weights = run_last(torch.full(wide[:2], -math.log(count), dtype=torch.float64, device=self.device))
+        self.weights = runs_last(torch.full(wide[:2], -math.log(count), dtype=torch.float64, device=self.device))
         self.losses = torch.zeros_like(self.weights)
         self.variation = torch.ones(self.runs, dtype=torch.float64, device=self.device)
         self.last = self._zeros()

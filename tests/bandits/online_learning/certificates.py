@@ -57,11 +57,6 @@ def assert_optimal(domain: Domain, x: Tensor, slope: Tensor, tolerance: float = 
     assert not math.isnan(worst)
 
 
-def run_last(x: Tensor) -> Tensor:
-    """The same numbers with the first axis last in memory."""
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
-
-
 def positive_definite(count: int, dimension: int, condition: float, seed: int = 0) -> Tensor:
     """(count, d, d) with eigenvalues spread evenly in the logarithm from 1/condition to 1, random axes."""
     generator = torch.Generator().manual_seed(seed)

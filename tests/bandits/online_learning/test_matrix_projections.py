@@ -10,7 +10,8 @@ from scipy.optimize import minimize
 from bandits.online_learning import quadratic_programs as programs
 from bandits.online_learning.domains import Ball, Box, CappedSimplex, Domain, L1Ball, Simplex
 from bandits.online_learning.matrix_projections import onto_ball_spectral
-from tests.bandits.online_learning.certificates import assert_optimal, domains, normal, positive_definite, run_last
+from orbs import runs_last
+from tests.bandits.online_learning.certificates import assert_optimal, domains, normal, positive_definite
 
 SIZES = [(dimension, index) for dimension in (1, 2, 3, 7, 20) for index in range(6)]
 
@@ -140,9 +141,9 @@ def test_any_shape_layout_and_company_gives_the_same(domain: Domain) -> None:
     for row, column in ((0, 0), (3, 2)):
         alone = domain.project_matrix(v[row, column], matrix[row, column])
         torch.testing.assert_close(alone, x[row, column], atol=1e-13, rtol=0)
-    flat = domain.project_matrix(run_last(v[:, 1]), run_last(matrix[:, 1]))
+    flat = domain.project_matrix(runs_last(v[:, 1]), runs_last(matrix[:, 1]))
     torch.testing.assert_close(flat, x[:, 1], atol=1e-13, rtol=0)
-    assert flat.stride() == run_last(v[:, 1]).stride()
+    assert flat.stride() == runs_last(v[:, 1]).stride()
     order = torch.tensor([3, 1, 4, 0, 2])
     permuted = domain.project_matrix(v[..., order], matrix[..., order, :][..., order])
     torch.testing.assert_close(permuted, x[..., order], atol=1e-11, rtol=0)

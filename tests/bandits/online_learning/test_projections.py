@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bandits.online_learning import projections as onto
 from bandits.online_learning.domains import Ball, Box, CappedSimplex, Domain, L1Ball, Simplex
-from tests.bandits.online_learning.certificates import assert_optimal, domains, normal, run_last
+from orbs import runs_last
+from tests.bandits.online_learning.certificates import assert_optimal, domains, normal
 
 V = torch.tensor([0.9, -0.3, 0.5, 0.4], dtype=torch.float64)
 ALL = [domain for dimension in (1, 2, 4, 9) for domain in domains(dimension)]
@@ -95,12 +96,12 @@ def test_any_shape_and_layout_gives_the_same(domain: Domain) -> None:
     for shape in ((7, 3), (7,), ()):
         part = (0,) * (2 - len(shape))
         some, weights = v[(..., *part, slice(None))], h[(..., *part, slice(None))]
-        for layout in (lambda y: y, lambda y: run_last(y) if y.ndim > 1 else y):
+        for layout in (lambda y: y, lambda y: runs_last(y) if y.ndim > 1 else y):
             got, got_w = domain.project(layout(some)), domain.project_weighted(layout(some), layout(weights))
             assert got.shape == some.shape
             torch.testing.assert_close(got, x[(..., *part, slice(None))], atol=1e-15, rtol=0)
             torch.testing.assert_close(got_w, w[(..., *part, slice(None))], atol=1e-14, rtol=0)
-    flat = run_last(v[:, 0])
+    flat = runs_last(v[:, 0])
     copy = flat.clone()
     assert domain.project(flat).stride() == flat.stride(), "the run-last layout is lost"
     assert torch.equal(flat, copy), "the argument was changed"

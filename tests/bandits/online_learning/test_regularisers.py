@@ -22,7 +22,8 @@ from bandits.online_learning.regularisers import (
     Regulariser,
     Tsallis,
 )
-from tests.bandits.online_learning.certificates import assert_optimal, domains, normal, run_last
+from orbs import runs_last
+from tests.bandits.online_learning.certificates import assert_optimal, domains, normal
 
 BARRIERS: list[Regulariser] = [Entropy(), LogBarrier(), Tsallis(), Tsallis(0.2), Tsallis(0.9)]
 ADAPTIVE: list[Regulariser] = [
@@ -55,7 +56,7 @@ def shaped(regulariser: Regulariser, domain: Domain, runs: int, rounds: int = 9,
     """A state that has seen some gradients, among them enough to span all directions."""
     state = regulariser.start(domain, runs)
     for gradient in normal(rounds, runs, domain.dimension, seed=seed):
-        regulariser.update(state, run_last(gradient))
+        regulariser.update(state, runs_last(gradient))
     return state
 
 
@@ -72,7 +73,7 @@ def test_both_steps_meet_first_order_optimality(regulariser: Regulariser, domain
     """The slope of the objective, by autograd of `value`, certifies the minimum over the set."""
     seed, scale = data.draw(st.integers(0, 9999)), 10.0 ** data.draw(st.integers(-1, 1))
     eta = (normal(6, seed=seed) / 2).exp()
-    linear, state = run_last(scale * normal(6, 5, seed=seed + 1)), shaped(regulariser, domain, 6)
+    linear, state = runs_last(scale * normal(6, 5, seed=seed + 1)), shaped(regulariser, domain, 6)
     x = regulariser.minimise(linear, eta, domain, state)
     assert x.shape == (6, 5)
     assert_optimal(domain, x, eta[:, None] * linear + slope_of(regulariser, x, state), tolerance=1e-9)
@@ -240,7 +241,7 @@ def test_states_are_run_last_and_runs_stay_apart(regulariser: Regulariser) -> No
     domain = Ball(3)
     state = shaped(regulariser, domain, 4)
     linear = normal(4, 3, seed=3)
-    x = regulariser.minimise(run_last(linear), 2.0, domain, state)
+    x = regulariser.minimise(runs_last(linear), 2.0, domain, state)
     alone = regulariser.start(domain, 1)
     for gradient in normal(9, 4, 3, seed=5):
         regulariser.update(alone, gradient[2:3])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bandits.online_learning import simplex_solvers as solvers
-from tests.bandits.online_learning.certificates import normal, run_last
+from orbs import runs_last
+from tests.bandits.online_learning.certificates import normal
 
 LOSSES = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
 
@@ -124,12 +125,12 @@ def test_equal_losses_one_expert_shifts_and_permutations() -> None:
     for same in weights(torch.full((2, 7), -4.2, dtype=torch.float64)):
         close(same, torch.full_like(same, 1 / 7), 1e-15)
     for plain, shifted, permuted, last in zip(
-        weights(losses), weights(losses + 37.0), weights(losses[:, order]), weights(run_last(losses)), strict=True
+        weights(losses), weights(losses + 37.0), weights(losses[:, order]), weights(runs_last(losses)), strict=True
     ):
         close(shifted, plain)
         close(permuted, plain[:, order], 1e-14)
         close(last, plain, 1e-14)
-        assert last.stride() == run_last(losses).stride()
+        assert last.stride() == runs_last(losses).stride()
 
 
 def test_rates_a_run() -> None:
