@@ -82,9 +82,11 @@ class Experts(RegretWorld):
         self._bandit = feedback == "bandit"
         region = Arms(self.arms) if self._bandit else Simplex(self.arms)
         facts: dict[str, Any] = dict(arms=self.arms, loss_low=0.0, loss_high=1.0)
-        if not self._bandit:
+        if self._bandit:
+            facts |= dict(reward_low=-1.0, reward_high=0.0)
+        else:
             facts |= dict(gradient_bound=float(np.sqrt(self.arms)), smoothness=0.0)
-        seen = (0.0, 1.0, 1 if self._bandit else None)
+        seen = (0.0, 1.0, (1,) if self._bandit else None)
         super().__init__(region, horizon, runs, seed, device, self.arms, facts, seen)
 
     def mean_losses(self, first: int, rounds: int) -> np.ndarray:

@@ -204,13 +204,13 @@ class OnlineRegression(RegretWorld):
         """The sum of the losses of the first rounds, regenerated, as a function of the point."""
         if not 0 <= rounds <= self.horizon:
             reject("rounds", f"0 to {self.horizon}", rounds, "ask for rounds of this world")
-        draw = self._tape.draw
+        draw = self.tape.draw
 
         def part(first: int, count: int) -> tuple[Tensor, Tensor]:
             features, target, _ = draw(first, count)
             return features, target
 
-        return Hindsight(self._link, part, rounds, self._tape.block)
+        return Hindsight(self._link, part, rounds, self.tape.block)
 
 
 def expected_huber(mean: Tensor, scale: float, threshold: float) -> Tensor:

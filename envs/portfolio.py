@@ -60,13 +60,13 @@ class Portfolio(RegretWorld):
         """The sum of the losses of the first rounds, regenerated, as a function of the portfolio."""
         if not 0 <= rounds <= self.horizon:
             reject("rounds", f"0 to {self.horizon}", rounds, "ask for rounds of this world")
-        draw = self._tape.draw
+        draw = self.tape.draw
 
         def part(first: int, count: int) -> tuple[Tensor, Tensor]:
             (relatives,) = draw(first, count)
             return relatives, relatives.new_zeros(())
 
-        return Hindsight(self._link, part, rounds, self._tape.block)
+        return Hindsight(self._link, part, rounds, self.tape.block)
 
 
 def single(**arguments: Any) -> SingleWorld:

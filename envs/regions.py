@@ -61,6 +61,10 @@ class Region(ABC):
     def inside(self, action: np.ndarray) -> np.ndarray:
         """The one action brought inside, by the rule that the class states."""
 
+    def centre(self) -> np.ndarray:
+        """One run's action to play where a learner has none: what the middle of the space is brought inside to."""
+        return self.inside(np.zeros(self.shape))
+
     @abstractmethod
     def lowest(self, linear: Tensor) -> Tensor:
         """(R,) the least value of <linear, u> over the region, linear (R, d)."""

@@ -115,10 +115,11 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         device: of all tensors.
         width: numbers that a round of a run holds.
         facts: what a learner may know beforehand, besides domain, dimension, horizon and diameter.
-        observed: bounds of an observation's coordinates, and how many there are (that of the region if left out).
+        observed: bounds of an observation's coordinates, and its shape (one a coordinate of the region if None).
 
     Attributes:
-        facts, horizon, seed, device, num_envs as above; run_ids: the runs' ids; round: rounds played so far.
+        facts, horizon, seed, device, num_envs as above; run_ids: the runs' ids; round: rounds played so far; tape: the
+            numbers of all rounds.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (gymnasium's own form)
@@ -132,7 +133,7 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         device: torch.device | str,
         width: int,
         facts: Mapping[str, Any],
-        observed: tuple[float, float, int | None] = (-np.inf, np.inf, None),
+        observed: tuple[float, float, tuple[int, ...] | None] = (-np.inf, np.inf, None),
     ) -> None:
         self.region, self.horizon = region, whole("horizon", horizon, 1)
         count = isinstance(runs, (int, np.integer))
@@ -144,8 +145,8 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         }  # fmt: skip
         if region.dtype != torch.int64:
             self.facts = {"diameter": region.diameter, **self.facts}
-        low, high, seen = observed
-        self.single_observation_space = spaces.Box(low, high, (seen or region.dimension,), np.float32)
+        low, high, shape = observed
+        self.single_observation_space = spaces.Box(low, high, shape or (region.dimension,), np.float32)
         self.single_action_space = region.space()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -173,6 +174,10 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
     def regret(self) -> dict[str, Tensor]:
         """{name: (R,)} after the rounds so far, against each comparator that has a closed form here."""
 
+    def context(self) -> Tensor | None:
+        """What a learner is shown before the coming round; None where rounds differ in nothing that can be seen."""
+        return None
+
     def zeros(self, *shape: int) -> Tensor:
         """(R, *shape) zeros, the run axis last in memory."""
         return torch.zeros(*shape, self.num_envs, dtype=torch.float64, device=self.device).movedim(-1, 0)
@@ -187,9 +192,9 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         self.philox = Philox(seed, self.run_ids, self.device, runs_last=True)
         self.seed = self.philox.seed
         self._prepare()
-        self.__dict__.pop("_tape", None)
+        self.__dict__.pop("tape", None)
         # Of a copy: a later seed of this world must not reach the tape that its twins still play.
-        self._tape = Tape(copy.copy(self)._draw, self._width * self.num_envs, self.horizon)
+        self.tape = Tape(copy.copy(self)._draw, self._width * self.num_envs, self.horizon)
 
     def _start(self) -> None:
         self.round = 0
@@ -222,7 +227,7 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
             self._refuse_if_outside()
         else:
             self._worst = torch.maximum(self._worst, excess)
-        loss, seen, terms = self._play(x, self._tape.round(self.round))
+        loss, seen, terms = self._play(x, self.tape.round(self.round))
         self.round += 1
         self.sums["loss"] += loss
         reward = -loss

@@ -1,70 +1,16 @@
-"""Problems of regret by name: a world and what of it may be set. Imports no torch, so that lists are quick."""
+"""Problems of regret by name. Imports no torch, so that lists are quick."""
 
 from __future__ import annotations
 
 import ast
-import difflib
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import Any
 
-if TYPE_CHECKING:
-    from envs.regret_world import RegretWorld
+from experiments.bandit_problems import BANDITS
+from experiments.problem import Problem, fail, near
 
 __all__ = ["PROBLEMS", "Problem", "find", "label", "settings"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A problem by name.
-
-    Attributes:
-        name, about: what it is called, and what it is in a line.
-        world: "module:class" of the world.
-        fixed: arguments of the world that make it this problem.
-        known: {argument: meaning} of those that may be set.
-        metric: the regret that a report shows first.
-        horizon: why another horizon is another problem from the first round on; "" where the first rounds are the same.
-    """
-
-    name: str
-    about: str
-    world: str
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    known: Mapping[str, str] = field(default_factory=dict)
-    horizon: str = ""
-    metric: str = "regret/static"
-
-    def make(
-        self, given: Mapping[str, Any], horizon: int, runs: int | Sequence[int], seed: int = 0, device: str = "cpu"
-    ) -> RegretWorld:
-        """The world, `given` settings over its defaults.
-
-        Raises:
-            ValueError: a setting that it does not have or that is out of its range.
-        """
-        for key in given:
-            if key not in self.known:
-                what = ", ".join(self.known) or "none"
-                _fail(f"--problem-set {key}", f"a setting of {self.name}: {what}", f"'{key}'", _near(key, self.known))
-        module, _, name = self.world.partition(":")
-        kind = getattr(importlib.import_module(module), name)
-        world: RegretWorld = kind(
-            **{**self.fixed, **given}, horizon=horizon, runs=list(runs) if isinstance(runs, Sequence) else runs,
-            seed=seed, device=device,
-        )  # fmt: skip
-        return world
-
-
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'? orbs list --problems shows all" if near else "orbs list --problems shows all"
-
-
-def _fail(field: str, expected: str, given: str, fix: str) -> NoReturn:
-    """`orbs.reject`, without importing torch."""
-    raise ValueError(f"{field}: expected {expected}, got {given}. Fix: {fix}.")
 
 
 def find(name: str) -> Problem:
@@ -74,7 +20,7 @@ def find(name: str) -> Problem:
         ValueError: there is none; the nearest is suggested.
     """
     if name not in PROBLEMS:
-        _fail("--problem", f"one of {', '.join(PROBLEMS)}", f"'{name}'", _near(name, PROBLEMS))
+        fail("--problem", f"one of {', '.join(PROBLEMS)}", f"'{name}'", near(name, PROBLEMS))
     return PROBLEMS[name]
 
 
@@ -88,9 +34,9 @@ def settings(given: Sequence[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            _fail("--problem-set", "NAME=VALUE", f"'{text}'", "e.g. --problem-set dimension=5")
+            fail("--problem-set", "NAME=VALUE", f"'{text}'", "e.g. --problem-set dimension=5")
         if name in found:
-            _fail("--problem-set", "each setting once", f"{name} twice", "leave one out")
+            fail("--problem-set", "each setting once", f"{name} twice", "leave one out")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -196,6 +142,7 @@ _ALL = (
 _MOVING = ("sea-drift", "sea-switching", "regression-huber", "linear-rotating", "linear-drifting-best")
 
 PROBLEMS: dict[str, Problem] = {
-    problem.name: replace(problem, metric="regret/dynamic") if problem.name in _MOVING else problem for problem in _ALL
+    problem.name: replace(problem, metric="regret/dynamic") if problem.name in _MOVING else problem
+    for problem in (*_ALL, *BANDITS)
 }
 """{name: problem}, as `orbs list --problems` and `orbs regret --problem` know them."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bandits.online_learning.named import domain_of, expected_bound
+from bandits.online_learning.named import expected_bound
 from experiments import results
 from orbs import load_tensors, reject, save_tensors, write_atomically
 
@@ -39,7 +39,7 @@ class Player:
 
     Attributes:
         recorded: the last round that the table holds.
-        lost: (R,) the runs whose numbers are no longer finite; they play the domain's centre from then on.
+        lost: (R,) the runs whose numbers are no longer finite; they play the region's centre from then on.
         diverged: {run: round} of these.
         bound: round -> (R,) a bound on the expected regret, or None where no theorem gives one.
         ended: how it ended; "running" while it plays.
@@ -68,7 +68,8 @@ class Player:
 
     @functools.cached_property
     def centre(self) -> Tensor:
-        return domain_of(self.world.facts).centre(self.world.device)
+        region = self.world.region
+        return torch.as_tensor(region.centre(), device=self.world.device).to(region.dtype)
 
     def advance(self, stop: int) -> None:
         """Play up to round `stop`."""
@@ -78,7 +79,7 @@ class Player:
         began, thinking = _clock(), 0.0
         for _ in rounds:
             at = _clock()
-            x = learner.act()
+            x = learner.act(world.context())
             thinking += _clock() - at
             if waits or self.lost is not None:
                 x = self._mended(x)
@@ -100,15 +101,14 @@ class Player:
 
     def _mended(self, x: Tensor) -> Tensor:
         """The points; those of runs that are lost become the centre, so that the others go on."""
-        strange = ~torch.isfinite(x).all(-1)
+        strange = ~torch.isfinite(x) if x.ndim == 1 else ~torch.isfinite(x).all(-1)
         self.lost = strange if self.lost is None else self.lost | strange
-        return torch.where(self.lost.unsqueeze(-1), self.centre, x)
+        return torch.where(self.lost if x.ndim == 1 else self.lost.unsqueeze(-1), self.centre, x)
 
     def record(self, comparator: Comparator | None) -> dict[str, np.ndarray]:
         """Put this round's metrics into the table and return them, (R,) each."""
         world, learner, step = self.world, self.learner, self.world.round
-        if hasattr(learner, "check"):
-            learner.check()
+        learner.check()
         regret = dict(world.regret())
         least = comparator.value(step) if comparator is not None else None
         if least is not None:

@@ -31,6 +31,8 @@ __all__ = ["KINDS", "RegretReport", "is_regret", "report"]
 KINDS = {
     "regret/static": "expected losses, against the best fixed point of the expected losses",
     "regret/sampled": "sampled losses, against the best fixed point in hindsight",
+    "regret/pseudo": "means of the arms that were played, against the best arm's",
+    "regret/realised": "rewards as received, against the best arm's mean",
     "regret/dynamic": "expected losses, against each round's own best point",
 }
 

@@ -105,7 +105,7 @@ def _play(
     title: str,
 ) -> None:
     alive = list(players)
-    tape = players[0].world._tape
+    tape = players[0].world.tape
     position = min(player.world.round for player in players)
     saved = time.monotonic()
     bar = tqdm(total=rounds[-1], initial=position, desc=title, unit="round", disable=not sys.stderr.isatty())
@@ -148,7 +148,9 @@ def _guarded(player: Player, act: Callable[[], Any], alive: list[Player]) -> Any
 
 def _say(shown: dict[str, dict[str, np.ndarray]], stop: int, last: int, bar: Any) -> None:
     def mean(values: dict[str, np.ndarray]) -> str:
-        name = next((n for n in ("regret/static", "regret/sampled", "regret/dynamic") if n in values), None)
+        name = next(
+            (n for n in ("regret/static", "regret/pseudo", "regret/sampled", "regret/dynamic") if n in values), None
+        )
         if name is None or not np.isfinite(values[name]).any():
             return "-"
         return f"{np.nanmean(values[name]):.4g}"

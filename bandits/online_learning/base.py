@@ -1,24 +1,22 @@
-"""What every learner of online convex optimisation is: the verbs, the checks, the files."""
+"""What every learner of online convex optimisation is: the verbs and the checks."""
 
 from __future__ import annotations
 
-import sys
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bandits.base import LARGEST, Learner
 from bandits.online_learning.domains import Domain
-from orbs import Feedback, reject, runs_last
+from orbs import Feedback, reject
 
 __all__ = ["LARGEST", "OnlineLearner"]
 
-LARGEST = sys.float_info.max
 
-
-class OnlineLearner(ABC):
+class OnlineLearner(Learner):
     """Plays points of a domain, sees the gradient of each round's loss; `runs` independent copies at once.
 
     Args:
@@ -40,21 +38,14 @@ class OnlineLearner(ABC):
         low: float = -LARGEST,
         high: float = LARGEST,
     ) -> None:
-        self.run_ids = list(range(runs)) if isinstance(runs, int) else list(runs)
-        if not self.run_ids:
-            reject("runs", "at least one run", runs, "give a number from 1, or ids")
+        super().__init__(runs, device)
         if not low <= high:
             reject("loss range", "low at most high", f"[{low}, {high}]", "swap them")
-        self.domain, self.device = domain, torch.device(device)
+        self.domain = domain
         self.low, self.high = max(float(low), -LARGEST), min(float(high), LARGEST)
         self.shape = (len(self.run_ids), domain.dimension)
-        self.rounds = 0
         self.bound: Callable[[Any], Tensor] | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def runs(self) -> int:
-        return len(self.run_ids)
 
     def act(self, observation: Tensor | None = None) -> Tensor:
         """(R, d) the point of this round. Asked twice, it answers the same; the observation is of no effect."""
@@ -103,39 +94,9 @@ class OnlineLearner(ABC):
         given = f"numbers from {float(least):g} to {float(largest):g} by round {self.rounds + 1}"
         reject("feedback.gradient", expected, given, "mend the world, or declare its range by low and high")
 
-    def finite(self) -> Tensor:
-        """(R,) whether everything that the run has learned is finite."""
-        fine = torch.ones(self.runs, dtype=torch.bool, device=self.device)
-        for tensor in self._tensors().values():
-            fine &= torch.isfinite(tensor).flatten(1).all(1) if tensor.ndim > 1 else torch.isfinite(tensor)
-        return fine
-
     def regret_bound(self) -> Tensor | None:
         """(R,) the theorem's bound on the regret of these rounds with these gradients; None where there is none."""
         return None if self.bound is None or not self.rounds else self.bound(self)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Everything that a resume needs, copied: "rounds" and the tensors, all with a leading axis of runs."""
-        return {"rounds": torch.tensor(self.rounds), **{name: t.clone() for name, t in self._tensors().items()}}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy a saved state in; all or nothing.
-
-        Raises:
-            ValueError: a missing, unknown or differently shaped tensor.
-        """
-        own = self._tensors()
-        if state.keys() - {"rounds"} != own.keys() or "rounds" not in state:
-            expected = ", ".join(sorted((*own, "rounds")))
-            reject("state", expected, ", ".join(sorted(state)), "load a state of the same learner")
-        for name, tensor in own.items():
-            if state[name].shape != tensor.shape:
-                given = f"shape {tuple(state[name].shape)}"
-                reject(f"state.{name}", f"shape {tuple(tensor.shape)}", given, "load a state of the same learner")
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
-        self.rounds = int(state["rounds"])
-        self._loaded()
 
     # What a learner fills in.
 
@@ -145,13 +106,5 @@ class OnlineLearner(ABC):
     def _take(self, gradient: Tensor, feedback: Feedback) -> None:
         """Learn from a round and set `_point` to the next."""
 
-    @abstractmethod
-    def _tensors(self) -> dict[str, Tensor]:
-        """What is learned, by name; filled in place when a state is loaded."""
-
-    def _loaded(self) -> None:
-        """After a state has been copied in: what follows from it."""
-        return
-
     def _zeros(self) -> Tensor:
-        return runs_last(torch.zeros(self.shape, dtype=torch.float64, device=self.device))
+        return self.zeros(self.domain.dimension)

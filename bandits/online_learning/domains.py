@@ -77,15 +77,29 @@ class Domain(ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ball(Domain):
-    """||x|| <= radius."""
+class _NormBall(Domain):
+    """Points of at most `radius` in a norm in which unit vectors have length 1."""
 
-    name: ClassVar[str] = "ball"
     radius: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive("radius")
+
+    @property
+    def diameter(self) -> float:
+        return 2.0 * self.radius
+
+    @property
+    def infinity_diameter(self) -> float:
+        return 2.0 * self.radius
+
+
+@dataclasses.dataclass(frozen=True)
+class Ball(_NormBall):
+    """||x|| <= radius."""
+
+    name: ClassVar[str] = "ball"
 
     def project(self, v: Tensor) -> Tensor:
         return onto.onto_ball(v, self.radius)
@@ -99,25 +113,12 @@ class Ball(Domain):
     def contains(self, x: Tensor, tolerance: float = 1e-9) -> Tensor:
         return (x * x).sum(-1).sqrt() <= self.radius + tolerance
 
-    @property
-    def diameter(self) -> float:
-        return 2.0 * self.radius
-
-    @property
-    def infinity_diameter(self) -> float:
-        return 2.0 * self.radius
-
 
 @dataclasses.dataclass(frozen=True)
-class L1Ball(Domain):
+class L1Ball(_NormBall):
     """sum |x_i| <= radius."""
 
     name: ClassVar[str] = "l1_ball"
-    radius: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._positive("radius")
 
     def project(self, v: Tensor) -> Tensor:
         return onto.onto_l1_ball(v, self.radius)
@@ -130,14 +131,6 @@ class L1Ball(Domain):
 
     def contains(self, x: Tensor, tolerance: float = 1e-9) -> Tensor:
         return x.abs().sum(-1) <= self.radius + tolerance
-
-    @property
-    def diameter(self) -> float:
-        return 2.0 * self.radius
-
-    @property
-    def infinity_diameter(self) -> float:
-        return 2.0 * self.radius
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bandits import config as c
+from bandits import online_config as c
+from bandits.config_base import LearnerConfig
+from bandits.facts import Facts
 from bandits.online_learning import domains
 from bandits.online_learning.base import OnlineLearner
 from bandits.online_learning.domains import Domain
@@ -42,50 +44,9 @@ from bandits.online_learning.steps import (
 from bandits.online_learning.two_layer import TwoLayer, step_pool
 from orbs import reject
 
-__all__ = ["BUILDERS", "Facts", "build", "domain_of", "expected_bound"]
+__all__ = ["BUILDERS", "build", "domain_of", "expected_bound"]
 
 Common = dict[str, Any]
-
-
-class Facts:
-    """The facts of a problem, asked for by name; an error says who needs what.
-
-    Attributes:
-        trusted: whether everything that was asked for is a fact, or given on the safe side of it: bounds hold then.
-    """
-
-    def __init__(self, name: str, facts: Mapping[str, Any]) -> None:
-        self.name, self.facts, self.trusted = name, facts, True
-
-    def __call__(self, fact: str, given: float | None = None, above_zero: bool = False) -> float:
-        """What the configuration gives, else the fact.
-
-        Raises:
-            ValueError: neither is there, or it is 0 where it must not be.
-        """
-        known = self.facts.get(fact)
-        value = known if given is None else given
-        if value is None:
-            there = ", ".join(sorted(self.facts))
-            reject(self.name, f"a problem with {fact}", f"one with {there}", "choose another learner or problem")
-        if above_zero and not value > 0:
-            reject(self.name, f"a problem with {fact} above 0", value, f"set {self.name}.{fact}, or choose another one")
-        if given is not None:
-            curvature = fact in ("strong_convexity", "exp_concavity")
-            self.trusted &= (known is not None and given <= known) if curvature else (known is None or given >= known)
-        return float(value)
-
-    @property
-    def range(self) -> float:
-        """The length of the interval of losses."""
-        if self.facts.get("loss_low") is None or self.facts.get("loss_high") is None:
-            there = ", ".join(sorted(self.facts))
-            expected = "a problem with a range of losses (loss_low, loss_high)"
-            reject(self.name, expected, f"one with {there}", "choose another learner or problem")
-        width = self("loss_high") - self("loss_low")
-        if not width > 0:
-            reject(self.name, "losses that can differ, loss_low below loss_high", width, "widen the range")
-        return width
 
 
 _DOMAINS: dict[str, type[Domain]] = {
@@ -372,7 +333,7 @@ BUILDERS: dict[str, Callable[[Any, Facts, Domain, Common], OnlineLearner]] = {
 }
 
 
-def build(config: c.LearnerConfig, facts: Mapping[str, Any], common: Common) -> OnlineLearner:
+def build(config: LearnerConfig, facts: Mapping[str, Any], common: Common) -> OnlineLearner:
     """The learner of a configuration for a problem.
 
     Raises:
@@ -382,4 +343,5 @@ def build(config: c.LearnerConfig, facts: Mapping[str, Any], common: Common) -> 
     if domain.diameter == 0:
         reject(f"{config.name}: domain", "more than one point", domain, "give it more coordinates, or a size")
     ranges = {key: facts[f"loss_{key}"] for key in ("low", "high") if f"loss_{key}" in facts}
+    common = {key: value for key, value in common.items() if key != "seed"}  # nothing here is random
     return BUILDERS[config.name](config, Facts(config.name, facts), domain, {**ranges, **common})

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bandits import make
-from bandits.config import CONFIGS
+from bandits.online_config import ONLINE
 from experiments import results
 from experiments.cpu import cpu_settings
 from experiments.problems import PROBLEMS
@@ -32,7 +32,7 @@ __all__ = ["NATURAL", "measure"]
 
 _EXPERTS = ("hedge", "optimistic-hedge", "adahedge", "log-barrier", "tsallis")
 NATURAL = {
-    **dict.fromkeys(CONFIGS, "sea-iid"),
+    **dict.fromkeys((kind.name for kind in ONLINE), "sea-iid"),
     **dict.fromkeys(_EXPERTS, "experts-bernoulli"),
     "ons": "regression-squared",
     "optimistic-omd-exp": "regression-squared",
@@ -89,7 +89,7 @@ def measure(name: str, runs: int, device: str, seconds: float, rounds: int = 64)
         for feedback in recorded:
             learner.observe(learner.act(), feedback)
 
-    tape, first = world._tape, 0
+    tape, first = world.tape, 0
 
     def noise() -> None:
         nonlocal first
@@ -111,7 +111,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--learners", nargs="+", default=list(CONFIGS), choices=list(CONFIGS))
+    parser.add_argument("--learners", nargs="+", default=list(NATURAL), choices=list(NATURAL))
     parser.add_argument("--runs", type=int, nargs="+", help="default: 1000, with --device cuda also 100000")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")

@@ -85,7 +85,7 @@ def test_a_run_is_the_same_alone_and_whatever_the_blocks(name: str, monkeypatch:
     assert same(many, other) != chance
     monkeypatch.setattr(envs.regret_world, "BLOCK_NUMBERS", 1)
     small = make(horizon=HORIZON, runs=9, seed=3)
-    assert small._tape.block == 16
+    assert small.tape.block == 16
     assert same(play(small, HORIZON), many)
 
 
@@ -121,9 +121,9 @@ def test_twins_meet_the_same_numbers_drawn_once(name: str, monkeypatch: pytest.M
     play(world, 5)
     twin, third = world.twin(), world.twin()
     world.reset()
-    drawn, starts = world._tape.draw, []
-    monkeypatch.setattr(world._tape, "draw", lambda first, rounds: starts.append(first) or drawn(first, rounds))
-    world._tape._kept.clear()
+    drawn, starts = world.tape.draw, []
+    monkeypatch.setattr(world.tape, "draw", lambda first, rounds: starts.append(first) or drawn(first, rounds))
+    world.tape._kept.clear()
     seen: list[list[torch.Tensor]] = [[], [], []]
     seen[0] += play(world, 1)  # one round ahead: it is the first to come to a new block
     for ahead in range(HORIZON):
@@ -148,7 +148,7 @@ def test_a_world_that_is_seeded_again_and_again_keeps_one_tape() -> None:
     env = single(horizon=3)
     env.reset(seed=1)
     env.step(np.zeros(5))
-    first = weakref.ref(env.world._tape)
+    first = weakref.ref(env.world.tape)
     env.reset(seed=2)
     gc.collect()
     assert first() is None

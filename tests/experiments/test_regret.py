@@ -183,7 +183,10 @@ def test_problems_know_whether_the_horizon_matters(name):
     losses = []
     for horizon in (64, 640):
         world = problem.make({}, horizon, 2, 3)
-        x = torch.full((2, world.region.dimension), 1.0 / world.region.dimension, dtype=torch.float64)
+        if world.region.dtype == torch.int64:
+            x = torch.zeros(2, dtype=torch.int64)
+        else:
+            x = torch.full((2, world.region.dimension), 1.0 / world.region.dimension, dtype=torch.float64)
         losses.append(torch.stack([world.step(x)[0].clone() for _ in range(60)]))
     assert torch.equal(*losses) == (problem.horizon == "")
     assert problem.about

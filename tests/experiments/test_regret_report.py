@@ -205,10 +205,10 @@ def test_interpolation_runs_and_resumes(tmp_path):
 
 
 def test_speed_has_a_problem_for_every_learner():
-    from bandits.config import CONFIGS
+    from bandits.online_config import ONLINE
     from experiments.benchmarks.regret_speed import NATURAL, measure
 
-    assert NATURAL.keys() == CONFIGS.keys()
+    assert NATURAL.keys() == {kind.name for kind in ONLINE}
     for name in ("hedge", "ftrl-proximal"):
         line = measure(name, 20, "cpu", 0.0, rounds=3)
         assert min(line["loop/s"], line["learner/s"], line["noise/s"]) > 0
