@@ -27,15 +27,89 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bandits.contextual.disjoint import DisjointLinUCB as DisjointLinUCB
+    from bandits.contextual.epoch_greedy import EpochGreedy as EpochGreedy
+    from bandits.contextual.explore import ContextualEpsilonGreedy as ContextualEpsilonGreedy
+    from bandits.contextual.explore import ContextualExploreFirst as ContextualExploreFirst
+    from bandits.contextual.mesh import MeshUCB as MeshUCB
+    from bandits.contextual.square_cb import SquareCB as SquareCB
+    from bandits.linear.forgetting import DLinUCB as DLinUCB
+    from bandits.linear.forgetting import SWLinUCB as SWLinUCB
+    from bandits.linear.glm_ucb import GLMUCB as GLMUCB
+    from bandits.linear.lin_ts import LinTS as LinTS
+    from bandits.linear.lin_ucb import LinUCB as LinUCB
+    from bandits.linear.lin_ucb import RestartLinUCB as RestartLinUCB
+    from bandits.multi_armed.baselines import Oracle as Oracle
+    from bandits.multi_armed.baselines import RandomArm as RandomArm
+    from bandits.multi_armed.bayes_ucb import BayesUCB as BayesUCB
+    from bandits.multi_armed.discounted import DiscountedUCB as DiscountedUCB
+    from bandits.multi_armed.discounted import SlidingWindowUCB as SlidingWindowUCB
+    from bandits.multi_armed.exp3 import Exp3 as Exp3
+    from bandits.multi_armed.exp3 import Exp3Auer as Exp3Auer
+    from bandits.multi_armed.exp3 import Exp3IX as Exp3IX
+    from bandits.multi_armed.exp3 import Exp3P as Exp3P
+    from bandits.multi_armed.exp3 import Exp3S as Exp3S
+    from bandits.multi_armed.exp3 import Rexp3 as Rexp3
+    from bandits.multi_armed.exp4 import Exp4 as Exp4
+    from bandits.multi_armed.explore import Boltzmann as Boltzmann
+    from bandits.multi_armed.explore import EpsilonGreedy as EpsilonGreedy
+    from bandits.multi_armed.explore import ExploreFirst as ExploreFirst
+    from bandits.multi_armed.explore import Greedy as Greedy
+    from bandits.multi_armed.explore import SuccessiveElimination as SuccessiveElimination
+    from bandits.multi_armed.kl_ucb import KLUCB as KLUCB
+    from bandits.multi_armed.moss import MOSS as MOSS
+    from bandits.multi_armed.thompson import GaussianThompsonSampling as GaussianThompsonSampling
+    from bandits.multi_armed.thompson import ThompsonSampling as ThompsonSampling
+    from bandits.multi_armed.tsallis_inf import TsallisINF as TsallisINF
     from bandits.multi_armed.ucb import UCB1 as UCB1
+    from bandits.multi_armed.ucb import UCBV as UCBV
+    from bandits.multi_armed.ucb import UCBTuned as UCBTuned
+    from bandits.online_learning.perturbed_leader import FPL as FPL
     from orbs import RegretLearner
 
 _HOMES = {
+    "DLinUCB": "bandits.linear.forgetting",
+    "GLMUCB": "bandits.linear.glm_ucb",
+    "LinTS": "bandits.linear.lin_ts",
+    "LinUCB": "bandits.linear.lin_ucb",
+    "RestartLinUCB": "bandits.linear.lin_ucb",
+    "SWLinUCB": "bandits.linear.forgetting",
+    "ContextualEpsilonGreedy": "bandits.contextual.explore",
+    "ContextualExploreFirst": "bandits.contextual.explore",
+    "DisjointLinUCB": "bandits.contextual.disjoint",
+    "EpochGreedy": "bandits.contextual.epoch_greedy",
+    "MeshUCB": "bandits.contextual.mesh",
+    "SquareCB": "bandits.contextual.square_cb",
+    "Exp3": "bandits.multi_armed.exp3",
+    "Exp3Auer": "bandits.multi_armed.exp3",
+    "Exp3IX": "bandits.multi_armed.exp3",
+    "Exp3P": "bandits.multi_armed.exp3",
+    "Exp3S": "bandits.multi_armed.exp3",
+    "Rexp3": "bandits.multi_armed.exp3",
+    "Exp4": "bandits.multi_armed.exp4",
+    "TsallisINF": "bandits.multi_armed.tsallis_inf",
+    "FPL": "bandits.online_learning.perturbed_leader",
     "FTRL": "bandits.online_learning.learner",
     "OMD": "bandits.online_learning.learner",
     "OptimisticFTRL": "bandits.online_learning.learner",
     "OptimisticOMD": "bandits.online_learning.learner",
+    "BayesUCB": "bandits.multi_armed.bayes_ucb",
+    "Boltzmann": "bandits.multi_armed.explore",
+    "DiscountedUCB": "bandits.multi_armed.discounted",
+    "EpsilonGreedy": "bandits.multi_armed.explore",
+    "ExploreFirst": "bandits.multi_armed.explore",
+    "GaussianThompsonSampling": "bandits.multi_armed.thompson",
+    "Greedy": "bandits.multi_armed.explore",
+    "KLUCB": "bandits.multi_armed.kl_ucb",
+    "MOSS": "bandits.multi_armed.moss",
+    "Oracle": "bandits.multi_armed.baselines",
+    "RandomArm": "bandits.multi_armed.baselines",
+    "SlidingWindowUCB": "bandits.multi_armed.discounted",
+    "SuccessiveElimination": "bandits.multi_armed.explore",
+    "ThompsonSampling": "bandits.multi_armed.thompson",
     "UCB1": "bandits.multi_armed.ucb",
+    "UCBTuned": "bandits.multi_armed.ucb",
+    "UCBV": "bandits.multi_armed.ucb",
 }
 
 __all__ = [*_HOMES, "make"]

@@ -19,6 +19,8 @@ from orbs import Feedback, Philox, reject
 
 __all__ = ["ArmLearner", "Draws", "one_hot", "sample"]
 
+Range = tuple[Tensor, Tensor]
+
 BLOCK_NUMBERS = 2**16  # a block of random numbers: hides the cost of a call, fits the caches
 
 
@@ -63,6 +65,12 @@ def one_hot(arm: Tensor, arms: int) -> Tensor:
     return (numbers == arm).double().mT
 
 
+def _wider(one: Range | None, other: Range) -> Range:
+    """The range of both; NaN wins."""
+    least, most = other
+    return (least, most) if one is None else (torch.minimum(one[0], least), torch.maximum(one[1], most))
+
+
 class ArmLearner(Learner):
     """Plays one of K arms, sees the reward of that arm alone; `runs` independent copies at once.
 
@@ -95,8 +103,9 @@ class ArmLearner(Learner):
         self.arms, self.seed = arms, seed
         self.low, self.high = max(float(low), -LARGEST), min(float(high), LARGEST)
         self.philox = Philox(seed, self.run_ids, self.device, runs_last=True)
-        self._rewards: tuple[Tensor, Tensor] | None = None
-        self._played: tuple[Tensor, Tensor] | None = None
+        self._rewards: Range | None = None
+        self._played: Range | None = None
+        self._given: Tensor | None = None
 
     @functools.cached_property
     def bounded(self) -> bool:
@@ -115,7 +124,8 @@ class ArmLearner(Learner):
         Args:
             observation: the contexts, for a learner that uses them; of no effect for the others.
         """
-        return self._choose(observation)
+        self._given = self._choose(observation)
+        return self._given
 
     def observe(self, action: Tensor, feedback: Feedback | Tensor) -> None:
         """Take in what the round revealed.
@@ -136,28 +146,30 @@ class ArmLearner(Learner):
         if action.shape != (self.runs,) or action.dtype != torch.int64:
             given = f"{action.dtype} of shape {tuple(action.shape)}"
             reject("action", f"int64 of shape ({self.runs},)", given, "give the arm of each run")
-        rewards, played = torch.aminmax(reward), torch.aminmax(action)
+        rewards = torch.aminmax(reward)
+        # What `act` answered is an arm; looking would cost more than many a learner.
+        played = None if action is self._given else torch.aminmax(action)
         if self.device.type == "cpu":
             self._refuse(rewards, played)
-        elif self._rewards is None or self._played is None:
-            self._rewards, self._played = tuple(rewards), tuple(played)  # type: ignore[assignment]
-        else:  # NaN wins in both
-            self._rewards = torch.minimum(self._rewards[0], rewards[0]), torch.maximum(self._rewards[1], rewards[1])
-            self._played = torch.minimum(self._played[0], played[0]), torch.maximum(self._played[1], played[1])
+        else:
+            self._rewards = _wider(self._rewards, rewards)
+            self._played = self._played if played is None else _wider(self._played, played)
         self._take(action, reward, feedback if isinstance(feedback, Feedback) else Feedback(reward))
         self.rounds += 1
 
     def check(self) -> None:
-        if self._rewards is not None and self._played is not None:
+        if self._rewards is not None:
             self._refuse(self._rewards, self._played)
 
-    def _refuse(self, rewards: tuple[Tensor, Tensor], played: tuple[Tensor, Tensor]) -> None:
+    def _refuse(self, rewards: Range, played: Range | None) -> None:
         least, most = float(rewards[0]), float(rewards[1])
         if not (self.low <= least and most <= self.high):
             known = self.low > -LARGEST or self.high < LARGEST
             wanted = f"rewards in [{self.low:g}, {self.high:g}]" if known else "finite numbers"
             given = f"numbers from {least:g} to {most:g} by round {self.rounds + 1}"
             reject("feedback.reward", wanted, given, "mend the world, or declare its range by low and high")
+        if played is None:
+            return
         first, last = int(played[0]), int(played[1])
         if first < 0 or last >= self.arms:
             given = f"arm {first if first < 0 else last} by round {self.rounds + 1}"

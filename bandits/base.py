@@ -25,7 +25,10 @@ class Learner(ABC):
 
     Attributes:
         rounds: rounds observed.
+        holds: whether actions stay for several rounds (see `hold`).
     """
+
+    holds: bool = False
 
     def __init__(self, runs: int | Sequence[int] = 1, device: torch.device | str = "cpu") -> None:
         self.run_ids = list(range(runs)) if isinstance(runs, int) else list(runs)
@@ -37,6 +40,21 @@ class Learner(ABC):
     @property
     def runs(self) -> int:
         return len(self.run_ids)
+
+    def hold(self) -> int:
+        """Rounds, the coming one included, for which the action stays, whatever their rewards: 1 if that is not known.
+
+        A world with `advance` can play them at once: then `skip` all but the last and `observe` that one.
+        """
+        return 1
+
+    def skip(self, rounds: int) -> None:
+        """So many rounds of the held action have passed, the last of them not the last for which it is held."""
+        if not 0 <= rounds < self.hold():
+            reject(
+                "rounds", f"fewer than the {self.hold()} for which the action is held", rounds, "observe the last one"
+            )
+        self.rounds += rounds
 
     def finite(self) -> Tensor:
         """(R,) whether everything that the run has learned is finite."""

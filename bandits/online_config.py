@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from bandits.config_base import LearnerConfig, from_zero
+from bandits.config_base import LearnerConfig, from_zero, number
 
 __all__ = ["ONLINE"]
 
@@ -282,6 +282,30 @@ class ProximalConfig(OnlineConfig):
     """Weight of half the squared norm."""
 
 
+@dataclass(frozen=True)
+class WeightedMajorityConfig(OnlineConfig):
+    """Weighted majority: weights times (1 - eps)^loss (Slivkins, arXiv 1904.07272)."""
+
+    name: ClassVar[str] = "weighted-majority"
+    about: ClassVar[str] = "weighted majority: (1 - eps)^loss, eps for a known horizon"
+
+    epsilon: float | None = number(None, below=1)
+    """eps; min(1/2, sqrt(ln K / (3 T))) if None."""
+
+
+@dataclass(frozen=True)
+class FPLConfig(OnlineConfig):
+    """Follow the perturbed leader (Kalai and Vempala 2005)."""
+
+    name: ClassVar[str] = "fpl"
+    about: ClassVar[str] = "follow the perturbed leader over experts"
+
+    draw: Literal["round", "once"] = "round"
+    """New noise each round, or one draw for all."""
+    epsilon: float | None = None
+    """Noise is uniform in [-1/eps, 1/eps]; 2 / sqrt(K T) over the range of losses if None."""
+
+
 ONLINE: tuple[type[LearnerConfig], ...] = (
     HedgeConfig,
     OptimisticHedgeConfig,
@@ -302,4 +326,6 @@ ONLINE: tuple[type[LearnerConfig], ...] = (
     ONSConfig,
     TwoLayerConfig,
     ProximalConfig,
+    WeightedMajorityConfig,
+    FPLConfig,
 )

@@ -33,6 +33,9 @@ register("orbs/ant-v2", entry_point="envs.d4rl_ant:Ant", max_episode_steps=1000)
 register("orbs/RiskyDial-v0", entry_point="envs.risky:RiskyDial", max_episode_steps=100)
 register("orbs/RiskyPointMass-v0", entry_point="envs.risky:RiskyPointMass", max_episode_steps=200)
 for _name, _module in (
-    ("SEA", "sea"), ("Experts", "experts"), ("OnlineRegression", "online_regression"), ("Portfolio", "portfolio")
+    ("SEA", "sea"), ("Experts", "experts"), ("OnlineRegression", "online_regression"), ("Portfolio", "portfolio"),
+    ("MultiArmedBandit", "multi_armed_bandit"),
+    ("LinearBandit", "linear_bandit"), ("DynamicalLinearBandit", "dynamical_linear_bandit"),
+    ("ContextualBandit", "contextual_bandit"), ("ClassificationBandit", "classification_bandit"),
 ):  # fmt: skip
     register(f"orbs/{_name}-v0", entry_point=f"envs.{_module}:single")

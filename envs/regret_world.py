@@ -69,25 +69,33 @@ class Tape:
         draw: (first round, rounds) -> tensors with the rounds along axis 1; rounds count from 0.
         width: numbers a round, over all runs.
         horizon: rounds in all.
+        view: from a block's tensor (R, rounds, ...) to what is handed out of each of its rounds; tensors if None.
 
     Attributes:
         draws: blocks drawn so far.
     """
 
-    def __init__(self, draw: Callable[[int, int], tuple[Tensor, ...]], width: int, horizon: int) -> None:
+    def __init__(
+        self,
+        draw: Callable[[int, int], tuple[Tensor, ...]],
+        width: int,
+        horizon: int,
+        view: Callable[[Tensor], Sequence[Any]] | None = None,
+    ) -> None:
         self.draw, self.horizon = draw, horizon
+        self.view = view or (lambda part: part.unbind(1))
         self.block = min(max(16, BLOCK_NUMBERS // width), horizon)
         self.draws = 0
-        self._kept: dict[int, list[tuple[Tensor, ...]]] = {}
+        self._kept: dict[int, list[tuple[Any, ...]]] = {}
 
-    def round(self, index: int) -> tuple[Tensor, ...]:
+    def round(self, index: int) -> tuple[Any, ...]:
         """The tensors of a round, counted from 0, without the round axis."""
         place = index % self.block
         rows = self._kept.get(index - place)
         if rows is None:
             first = index - place
             drawn = self.draw(first, min(self.block, self.horizon - first))
-            rows = list(zip(*(part.unbind(1) for part in drawn), strict=True))
+            rows = list(zip(*(self.view(part) for part in drawn), strict=True))
             self.draws += 1
             if len(self._kept) > 1:
                 del self._kept[next(iter(self._kept))]
@@ -123,6 +131,7 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (gymnasium's own form)
+    _view: Callable[[Tensor], Sequence[Any]] | None = None  # of the tape's blocks
 
     def __init__(
         self,
@@ -194,7 +203,7 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         self._prepare()
         self.__dict__.pop("tape", None)
         # Of a copy: a later seed of this world must not reach the tape that its twins still play.
-        self.tape = Tape(copy.copy(self)._draw, self._width * self.num_envs, self.horizon)
+        self.tape = Tape(copy.copy(self)._draw, self._width * self.num_envs, self.horizon, self._view)
 
     def _start(self) -> None:
         self.round = 0
@@ -212,21 +221,7 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
     def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         if self.round >= self.horizon:
             reject("step", f"at most {self.horizon} rounds", "one more", "reset, or make the horizon longer")
-        x = torch.as_tensor(action, device=self.device)
-        if x.dtype != self.region.dtype:
-            # An arm is an integer: a distribution's float would otherwise be cut off to one.
-            if self.region.dtype == torch.int64 and x.is_floating_point():
-                reject("action", "int64 arms", f"{x.dtype}", "draw an arm a run")
-            x = x.to(self.region.dtype)
-        if x.shape != (self.num_envs, *self.region.shape):
-            wanted = (self.num_envs, *self.region.shape)
-            reject("action", f"shape {wanted}", f"shape {tuple(x.shape)}", "give a row a run")
-        excess = self.region.excess(x)
-        if self.device.type == "cpu":
-            self._worst = excess
-            self._refuse_if_outside()
-        else:
-            self._worst = torch.maximum(self._worst, excess)
+        x = self._checked(torch.as_tensor(action, device=self.device))
         loss, seen, terms = self._play(x, self.tape.round(self.round))
         self.round += 1
         self.sums["loss"] += loss
@@ -235,10 +230,36 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         ended = self._all if self.round == self.horizon else self._none
         return seen, reward, self._none, ended, {"feedback": feedback}
 
-    def _refuse_if_outside(self) -> None:
+    def _checked(self, x: Tensor) -> Tensor:
+        """The actions in the region's type.
+
+        Raises:
+            ValueError: another shape, or, where looking costs no waiting, one outside.
+        """
+        if x.dtype != self.region.dtype:
+            # An arm is an integer: a distribution's float would otherwise be cut off to one.
+            if self.region.dtype == torch.int64 and x.is_floating_point():
+                reject("action", "int64 arms", f"{x.dtype}", "draw an arm a run")
+            x = x.to(self.region.dtype)
+        if x.shape != (self.num_envs, *self.region.shape):
+            wanted = (self.num_envs, *self.region.shape)
+            reject("action", f"shape {wanted}", f"shape {tuple(x.shape)}", "give a row a run")
+        self._judge(self.region, x)
+        return x
+
+    def _judge(self, region: Region, x: Tensor) -> None:
+        """Refuse actions outside, or remember for later how far the worst one is."""
+        excess = region.excess(x)
+        if self.device.type == "cpu":
+            self._worst = excess
+            self._refuse_if_outside(region)
+        else:
+            self._worst = torch.maximum(self._worst, excess)
+
+    def _refuse_if_outside(self, region: Region | None = None) -> None:
         worst = float(self._worst)
         if not worst <= TOLERANCE:
-            name, values = self.region.plain
+            name, values = (region or self.region).plain
             given = "a NaN or inf" if not abs(worst) < np.inf else f"one outside by {worst:.3g}"
             wanted = f"finite actions in the {name} {values}, up to {TOLERANCE:g}"
             reject("action", wanted, given, "project it, or mend the learner's step")

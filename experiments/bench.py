@@ -15,6 +15,7 @@ from experiments import benchmark_file, pool, results
 from experiments.agents import SECOND_OPINIONS
 from experiments.benchmark_file import Benchmark
 from experiments.options import Bench, Train
+from experiments.regret_benchmark import RegretBenchmark
 from experiments.train import Unit, load_and_train, load_dataset, plan, train_unit
 from orbs import reject
 
@@ -32,7 +33,12 @@ def bench(options: Bench) -> int:
         return 0
     if options.name is None:
         reject("NAME", "a benchmark", "none", f"e.g. orbs bench {next(iter(benchmark_file.shipped()))}, or --list")
-    spec = chosen(benchmark_file.read(benchmark_file.find(options.name)), options)
+    found = benchmark_file.read(benchmark_file.find(options.name))
+    if isinstance(found, RegretBenchmark):
+        from experiments.regret_bench import bench as play
+
+        return play(found, options)
+    spec = chosen(found, options)
     folder = options.out / spec.name
     failed: dict[Path, str] = {}
     if not options.report_only:
@@ -75,6 +81,8 @@ def chosen(spec: Benchmark, options: Bench) -> Benchmark:
     Raises:
         ValueError: an algorithm, dataset or environment that it does not have, or a number below 1.
     """
+    if options.problems:
+        reject("--problems", f"none in a benchmark of {spec.kind}", options.problems[0], f"use --{spec.kind}")
     for field in ("runs", "steps", "eval_every", "eval_episodes", "every", "block", "jobs", "threads"):
         value = getattr(options, field)
         if value is not None and value < 1:
@@ -201,6 +209,10 @@ def _listed() -> str:
     lines = []
     for name, path in benchmark_file.shipped().items():
         spec = benchmark_file.read(path)
+        if isinstance(spec, RegretBenchmark):
+            size = f"{len(spec.learners)} learners x {len(spec.problems)} problems x {spec.runs} runs"
+            lines += [f"{name}: {spec.title} ({size}, {spec.horizon} rounds)", f"    {path}"]
+            continue
         size = f"{len(spec.algorithms)} algorithms x {len(spec.problems)} {spec.kind} x {spec.runs} runs"
         lines += [f"{name}: {spec.title} ({size}, {spec.steps} {spec.noun})", f"    {path}"]
     return "\n".join(lines)

@@ -10,7 +10,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from experiments import regret_benchmark
 from experiments.agents import key_of, known_names
+from experiments.regret_benchmark import RegretBenchmark
 from orbs import checked_fields, reject
 
 __all__ = ["Benchmark", "OfflineBenchmark", "OnlineBenchmark", "Published", "find", "read", "shipped"]
@@ -126,7 +128,7 @@ def find(name: str) -> Path:
     )
 
 
-def read(path: Path) -> Benchmark:
+def read(path: Path) -> Benchmark | RegretBenchmark:
     """Read and check a benchmark file.
 
     Raises:
@@ -139,9 +141,11 @@ def read(path: Path) -> Benchmark:
             f"{path}: expected a TOML file, got one with an error: {error}. Fix: mend that line."
         ) from None
     kind = given.pop("kind", None)
+    if kind == "regret":
+        return regret_benchmark.parse(path, given)
     if kind not in _KINDS:
-        fix = 'write kind = "offline", or kind = "online" for agents that interact'
-        reject(f"{path}: kind", '"offline" or "online"', repr(kind), fix)
+        fix = 'write kind = "offline", "online" for agents that interact, or "regret" for bandits'
+        reject(f"{path}: kind", '"offline", "online" or "regret"', repr(kind), fix)
     form = _KINDS[kind]
     published = given.pop("published", None) if form is OfflineBenchmark else None
     values = checked_fields(form, {"name": path.stem, **given}, str(path))

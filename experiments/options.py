@@ -156,10 +156,12 @@ class Bench:
     """Only these of its datasets."""
     envs: tuple[str, ...] = ()
     """Only these of its environments, in a benchmark of agents that interact."""
+    problems: tuple[str, ...] = ()
+    """Only these of its problems, in a benchmark of regret."""
     runs: int | None = None
     """Runs of each algorithm; default: the file's."""
     steps: int | None = None
-    """Updates (of agents that interact: environment steps) per run; default: the file's."""
+    """Updates (of agents that interact: environment steps; of regret: rounds) per run; default: the file's."""
     eval_every: int | None = None
     """Updates (environment steps) between evaluations; default: the file's."""
     eval_episodes: int | None = None

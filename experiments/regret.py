@@ -30,7 +30,7 @@ __all__ = ["Watched", "regret"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
-    "experiment", "algorithm", "problem", "facts", "runs", "seed", "points_per_decade", "hindsight_per_decade",
+    "experiment", "algorithm", "problem", "facts", "runs", "seed", "points_per_decade", "hindsight_per_decade", "jump",
 )  # fmt: skip
 # What may differ between the sessions that a run is resumed in.
 SESSION = ("command", "versions", "machine", "git_commit", "started", "steps", "device", "threads")
@@ -52,8 +52,10 @@ class Watched(dict[str, Any]):
         return super().__getitem__(key)
 
 
-def regret(options: Regret) -> list[Path]:
+def regret(options: Regret, variants: Mapping[str, str] = {}) -> list[Path]:
     """Play; returns the run folders.
+
+    `variants`: {name: learner} of names that are no learner's own: that learner, with what `--set` says of the name.
 
     Raises:
         ValueError: bad options, a learner that does not fit the problem, a folder that is in use: before anything is
@@ -65,7 +67,7 @@ def regret(options: Regret) -> list[Path]:
 
     _check(options)
     problem, given = problems.find(options.problem), problems.settings(options.problem_set)
-    names = _resolve(options.learners)
+    names = _resolve(options.learners, variants)
     values = overrides(options.set, names)
     run_ids = range(options.first_run, options.first_run + options.runs)
     _check_device(options.device)
@@ -73,7 +75,9 @@ def regret(options: Regret) -> list[Path]:
         stack.enter_context(cpu_settings("float32", options.threads))
         world = problem.make(given, options.horizon, run_ids, options.seed, options.device)
         label = problems.label(problem, given)
-        players = [_player(options, problem, label, world, name, values[name]) for name in names]
+        players = [
+            _player(options, problem, label, world, name, variants.get(name, name), values[name]) for name in names
+        ]
         for player in players:
             _check_folder(options, player, problem)
         rounds = record_rounds(options.horizon, options.points_per_decade)
@@ -116,10 +120,10 @@ def _check_device(name: str) -> None:
         reject("--device", "a device that is here", f"'{name}', and torch sees no GPU", "leave it out for the CPU")
 
 
-def _resolve(names: tuple[str, ...]) -> list[str]:
+def _resolve(names: tuple[str, ...], variants: Mapping[str, str]) -> list[str]:
     """The learners' names; ValueError for an unknown one (the nearest is suggested), one named twice, none."""
     for name in names:
-        if name not in CONFIGS:
+        if variants.get(name, name) not in CONFIGS:
             near = difflib.get_close_matches(name, CONFIGS, n=1)
             fix = f"did you mean '{near[0]}'? see orbs list" if near else "see orbs list"
             reject("--learners", f"some of {', '.join(CONFIGS)}", f"'{name}'", fix)
@@ -134,6 +138,7 @@ def _player(
     label: str,
     world: RegretWorld,
     name: str,
+    base: str,
     hyperparameters: dict[str, Any],
 ) -> Player:
     """A learner in a twin of the world, with its configuration; writes nothing.
@@ -145,14 +150,14 @@ def _player(
     from experiments.regret_player import Player, theorem
 
     facts = Watched(world.facts)
-    checked_fields(CONFIGS[name], hyperparameters, name)
+    checked_fields(CONFIGS[base], hyperparameters, name)
     try:
-        learner = make(name, facts, world.run_ids, options.seed, options.device, **hyperparameters)
+        learner = make(base, facts, world.run_ids, options.seed, options.device, **hyperparameters)
     except ValueError as error:
         if str(error).startswith(name):
             raise
         raise ValueError(f"{name} on {label}: {error}") from error
-    config = CONFIGS[name](**hyperparameters)
+    config = CONFIGS[base](**hyperparameters)
     described = {
         "experiment": options.experiment,
         "algorithm": name,
@@ -172,7 +177,9 @@ def _player(
     block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
     folder = options.out / _file_name(label) / f"{name}{block}"
     table = results.Table(options.experiment, name, label)
-    return Player(name, folder, learner, world.twin(), described, table, [], theorem(name, config, world))
+    jumps = options.jump and learner.holds and hasattr(world, "advance")  # type: ignore[attr-defined]
+    described["jump"] = jumps
+    return Player(name, base, folder, learner, world.twin(), described, table, [], theorem(base, config, world), jumps)
 
 
 def _plain(values: Any) -> Any:
@@ -208,8 +215,10 @@ def _check_folder(options: Regret, player: Player, problem: problems.Problem) ->
 
     def flat(found: dict[str, Any]) -> dict[str, Any]:
         # A hyperparameter that the folder does not know, because it is younger, counts as at its default there.
-        given = _plain(dataclasses.asdict(CONFIGS[player.name]())) | found.get("hyperparameters", {})
-        return {key: found.get(key) for key in FIXED} | {f"hyperparameters.{key}": v for key, v in given.items()}
+        given = _plain(dataclasses.asdict(CONFIGS[player.base]())) | found.get("hyperparameters", {})
+        # A folder that is older than jumps has none.
+        kept = {"jump": False, **{key: found[key] for key in FIXED if key in found}}
+        return kept | {f"hyperparameters.{key}": v for key, v in given.items()}
 
     one, other = flat(saved), flat(here)
     differ = [key for key in {**one, **other} if one.get(key) != other.get(key)]

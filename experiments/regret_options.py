@@ -46,6 +46,8 @@ class Regret:
     """Regret is recorded at this many rounds a decade, evenly on the log scale, at round 1 and at the horizon."""
     hindsight_per_decade: int = 5
     """At about this many of them, where finding the best point in hindsight takes passes over all losses."""
+    jump: bool = False
+    """Play held actions at once, for learners that hold them in worlds that can: the same law, other numbers."""
     checkpoint_seconds: float = 60.0
     """A checkpoint is written once this many seconds have passed, and at the end."""
     resume: bool = False

@@ -38,14 +38,17 @@ class Player:
     """One learner in its own world and folder.
 
     Attributes:
+        name, base: what it is called, and the learner that it is (another one's name for a variant).
         recorded: the last round that the table holds.
         lost: (R,) the runs whose numbers are no longer finite; they play the region's centre from then on.
         diverged: {run: round} of these.
         bound: round -> (R,) a bound on the expected regret, or None where no theorem gives one.
         ended: how it ended; "running" while it plays.
+        jumps: held actions are played at once, by the world's `advance`.
     """
 
     name: str
+    base: str
     folder: Path
     learner: Any
     world: RegretWorld
@@ -53,6 +56,7 @@ class Player:
     table: results.Table
     loggers: list[Logger]
     bound: Callable[[int], Tensor] | None = None
+    jumps: bool = False
     recorded: int = 0
     lost: Tensor | None = None
     diverged: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -71,8 +75,24 @@ class Player:
         region = self.world.region
         return torch.as_tensor(region.centre(), device=self.world.device).to(region.dtype)
 
+    def jump(self, stop: int) -> None:
+        """Play up to round `stop`, all rounds of a held action at once."""
+        learner, world = self.learner, self.world
+        began, thinking, first = _clock(), 0.0, world.round
+        while world.round < stop:
+            at = _clock()
+            x = learner.act()
+            rounds = min(learner.hold(), stop - world.round)
+            thinking += _clock() - at
+            feedback = world.advance(x, rounds)  # type: ignore[attr-defined]
+            at = _clock()
+            learner.skip(rounds - 1)
+            learner.observe(x, feedback)
+            thinking += _clock() - at
+        self._count(began, thinking, stop - first)
+
     def advance(self, stop: int) -> None:
-        """Play up to round `stop`."""
+        """Play up to round `stop`, one by one."""
         learner, world = self.learner, self.world
         rounds = range(world.round, stop)
         waits = world.device.type != "cpu"
@@ -93,11 +113,14 @@ class Player:
             at = _clock()
             learner.observe(x, feedback)
             thinking += _clock() - at
-        if waits and torch.cuda.is_available():
-            torch.cuda.synchronize(world.device)
+        self._count(began, thinking, len(rounds))
+
+    def _count(self, began: float, thinking: float, rounds: int) -> None:
+        if self.world.device.type != "cpu" and torch.cuda.is_available():
+            torch.cuda.synchronize(self.world.device)
         self._thinking += thinking
         self._spent += _clock() - began
-        self._rounds += len(rounds)
+        self._rounds += rounds
 
     def _mended(self, x: Tensor) -> Tensor:
         """The points; those of runs that are lost become the centre, so that the others go on."""

@@ -111,11 +111,18 @@ def _play(
     bar = tqdm(total=rounds[-1], initial=position, desc=title, unit="round", disable=not sys.stderr.isatty())
     with bar:
         for stop in rounds:
+            for player in [one for one in alive if one.jumps]:
+                # No block cuts a jump, so what is drawn for it is the same however many runs ride along.
+                _guarded(player, functools.partial(player.jump, stop), alive)
+            steppers = [one for one in alive if not one.jumps]
             while alive and position < stop:
-                end = min(stop, (position // tape.block + 1) * tape.block)
-                tape.round(position)  # the noise of the block is nobody's time
-                for player in list(alive):
+                end = min(stop, (position // tape.block + 1) * tape.block) if steppers else stop
+                if steppers:
+                    tape.round(position)  # the noise of the block is nobody's time
+                for player in list(steppers):
                     _guarded(player, functools.partial(player.advance, end), alive)
+                    if player not in alive:
+                        steppers.remove(player)
                 bar.update(end - position)
                 position = end
                 if time.monotonic() - saved > checkpoint_seconds:

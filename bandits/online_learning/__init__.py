@@ -11,7 +11,9 @@
 from bandits.online_learning.base import OnlineLearner
 from bandits.online_learning.domains import Ball, Box, CappedSimplex, Domain, L1Ball, Simplex, Unconstrained
 from bandits.online_learning.learner import FTRL, OMD, OptimisticFTRL, OptimisticOMD
+from bandits.online_learning.named_experts import weighted_majority
 from bandits.online_learning.optimism import Hints, LastGradient, LastLoss, NoOptimism, Optimism
+from bandits.online_learning.perturbed_leader import FPL
 from bandits.online_learning.proximal import FTRLProximal
 from bandits.online_learning.regularisers import (
     Diagonal,
@@ -36,6 +38,7 @@ from bandits.online_learning.steps import (
 from bandits.online_learning.two_layer import TwoLayer, step_pool
 
 __all__ = [
+    "FPL",
     "FTRL",
     "OMD",
     "Ball",
@@ -72,4 +75,5 @@ __all__ = [
     "Tsallis",
     "Unconstrained",
     "step_pool",
+    "weighted_majority",
 ]

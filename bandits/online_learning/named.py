@@ -20,6 +20,8 @@ from bandits.online_learning import domains
 from bandits.online_learning.base import OnlineLearner
 from bandits.online_learning.domains import Domain
 from bandits.online_learning.learner import FTRL, OMD, OptimisticFTRL, OptimisticOMD
+from bandits.online_learning.named_experts import BUILDERS as EXPERTS
+from bandits.online_learning.named_experts import RANDOM
 from bandits.online_learning.optimism import LastLoss
 from bandits.online_learning.proximal import FTRLProximal
 from bandits.online_learning.regularisers import (
@@ -330,6 +332,7 @@ BUILDERS: dict[str, Callable[[Any, Facts, Domain, Common], OnlineLearner]] = {
     "ons": _ons,
     "two-layer": _two_layer,
     "ftrl-proximal": _proximal,
+    **EXPERTS,
 }
 
 
@@ -343,5 +346,6 @@ def build(config: LearnerConfig, facts: Mapping[str, Any], common: Common) -> On
     if domain.diameter == 0:
         reject(f"{config.name}: domain", "more than one point", domain, "give it more coordinates, or a size")
     ranges = {key: facts[f"loss_{key}"] for key in ("low", "high") if f"loss_{key}" in facts}
-    common = {key: value for key, value in common.items() if key != "seed"}  # nothing here is random
+    if config.name not in RANDOM:
+        common = {key: value for key, value in common.items() if key != "seed"}
     return BUILDERS[config.name](config, Facts(config.name, facts), domain, {**ranges, **common})

@@ -30,7 +30,7 @@ from orbs import Feedback
 
 __all__ = ["NATURAL", "measure"]
 
-_EXPERTS = ("hedge", "optimistic-hedge", "adahedge", "log-barrier", "tsallis")
+_EXPERTS = ("hedge", "optimistic-hedge", "adahedge", "log-barrier", "tsallis", "weighted-majority", "fpl")
 NATURAL = {
     **dict.fromkeys((kind.name for kind in ONLINE), "sea-iid"),
     **dict.fromkeys(_EXPERTS, "experts-bernoulli"),

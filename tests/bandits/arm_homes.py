@@ -4,19 +4,114 @@ from __future__ import annotations
 
 import torch
 
-from bandits import make
+import bandits
 from orbs import Philox
 
 # No constant is 1 where that would hide a factor; the range of rewards is not [0, 1].
 ARMS = {"domain": ("arms", {"dimension": 5}), "arms": 5, "reward_low": -1.0, "reward_high": 2.0, "horizon": 400}
 
+# Three experts for the five arms: one sure of an arm, one of a few, one of none.
+ADVICE = torch.tensor([[0, 0, 0, 0, 1], [0.5, 0, 0.3, 0.2, 0], [0.2] * 5], dtype=torch.float64)
+
+CONTEXTUAL = {**ARMS, "context_dimension": 3, "feature_bound": 0.7, "context_low": -0.7, "context_high": 0.7}
+
+# Each with noise, and arms whose features differ in length: fixed ones, or new ones each round.
+_FEATURES = [[0.7, 0.1, 0.0], [0.0, 0.6, 0.2], [-0.3, 0.0, 0.5], [0.1, -0.2, 0.6], [0.3, 0.3, 0.4]]
+LINEAR = {
+    **ARMS, "noise": 0.3, "parameter_bound": 1.3, "feature_bound": 0.75,
+    "features": torch.tensor(_FEATURES, dtype=torch.float64),
+}  # fmt: skip
+LINEAR_SHOWN = {**LINEAR, "features": None, "feature_dimension": 3}
+
+# "name@what" is the learner of that name at another home.
 HOMES = {
+    "lin-ucb": LINEAR,
+    "lin-ucb@contexts": LINEAR_SHOWN,
+    "lin-ts": LINEAR,
+    "lin-ts@contexts": LINEAR_SHOWN,
+    "d-lin-ucb": LINEAR,
+    "d-lin-ucb@contexts": LINEAR_SHOWN,
+    "sw-lin-ucb": LINEAR,
+    "sw-lin-ucb@contexts": LINEAR_SHOWN,
+    "restart-lin-ucb": LINEAR,
+    "restart-lin-ucb@contexts": LINEAR_SHOWN,
+    "glm-ucb": LINEAR,
+    "glm-ucb@contexts": LINEAR_SHOWN,
+    "disjoint-lin-ucb": CONTEXTUAL,
+    "epoch-greedy": CONTEXTUAL,
+    "contextual-epsilon-greedy": CONTEXTUAL,
+    "contextual-explore-first": CONTEXTUAL,
+    "square-cb": CONTEXTUAL,
+    "mesh-ucb": CONTEXTUAL,
     "ucb1": ARMS,
+    "ucb1-tuned": ARMS,
+    "ucb-v": ARMS,
+    "kl-ucb": ARMS,
+    "moss": ARMS,
+    "thompson-beta": ARMS,
+    "thompson-gaussian": ARMS,
+    "bayes-ucb": ARMS,
+    "explore-first": ARMS,
+    "epsilon-greedy": ARMS,
+    "successive-elimination": ARMS,
+    "boltzmann": ARMS,
+    "greedy": ARMS,
+    "random": ARMS,
+    "sw-ucb": ARMS,
+    "d-ucb": ARMS,
+    "oracle": {**ARMS, "best_arm": 0},
+    "exp3": ARMS,
+    "exp3-auer": ARMS,
+    "exp3-ix": ARMS,
+    "exp3-p": ARMS,
+    "exp3-s": ARMS,
+    "rexp3": ARMS,
+    "exp4": {**ARMS, "advice": ADVICE},
+    "tsallis-inf": ARMS,
 }
 VARIANTS = [
     *((name, {}) for name in HOMES),
+    ("lin-ucb", {"radius": "trace", "lam": 0.3}),
+    ("lin-ucb@contexts", {"beta": 0.5}),
+    ("lin-ts", {"scale": "theory"}),
+    ("d-lin-ucb", {"discount": 0.9, "delta": 0.05}),
+    ("sw-lin-ucb", {"window": 7}),
+    ("sw-lin-ucb@contexts", {"window": 50, "lam": 1e-4}),
+    ("restart-lin-ucb@contexts", {"window": 11}),
+    ("glm-ucb", {"kappa": 0.2, "noise": 0.3}),
+    ("disjoint-lin-ucb", {"alpha": 0.3, "ridge": 0.5}),
+    ("epoch-greedy", {"policies": 1.0, "oracle": "dr"}),
+    ("contextual-epsilon-greedy", {"epsilon": None, "oracle": "ips"}),
+    ("contextual-epsilon-greedy", {"oracle": "dr"}),
+    ("contextual-explore-first", {"explore": 20, "oracle": "dr"}),
+    ("square-cb", {"oracle": "ogd", "anytime": True}),
+    ("square-cb", {"gamma": 20.0}),
+    ("mesh-ucb", {"time": "horizon", "cells": 2}),
+    ("exp3", {"tuning": "horizon"}),
+    ("exp3", {"rate": 0.3}),
+    ("exp3-ix", {"tuning": "anytime"}),
+    ("exp3-s", {"segments": 3}),
+    ("rexp3", {"variation": 40.0}),
+    ("exp4", {"exploration": 0.1, "tuning": "anytime"}),
+    ("tsallis-inf", {"variant": "iw"}),
     ("ucb1", {"time": "horizon"}),
+    ("ucb1", {"ties": "random"}),
+    ("kl-ucb", {"c": 3.0, "ties": "random"}),
+    ("kl-ucb", {"divergence": "gaussian"}),
+    ("moss", {"anytime": True}),
+    ("bayes-ucb", {"c": 5.0}),
+    ("explore-first", {"explore": 7, "ties": "random"}),
+    ("epsilon-greedy", {"epsilon": 0.2}),
+    ("sw-ucb", {"window": 1}),
+    ("sw-ucb", {"window": 13}),
+    ("d-ucb", {"discount": 0.7}),
+    ("oracle", {"arm": 3}),
 ]
+
+
+def make(name, facts, **arguments):
+    """`bandits.make`, of what precedes the @."""
+    return bandits.make(name.partition("@")[0], facts, **arguments)
 
 
 def built(name, hyperparameters=None, runs=1, **changes):

@@ -55,6 +55,8 @@ HOMES = {
     "ons": BALL,
     "two-layer": BALL,
     "ftrl-proximal": BOX,
+    "weighted-majority": SIMPLEX,
+    "fpl": SIMPLEX,
 }
 VARIANTS = [
     *((name, {}) for name in HOMES),
@@ -66,6 +68,8 @@ VARIANTS = [
     ("optimistic-omd", {"delta": 0.0}),
     ("two-layer", {"pool": "theory", "lazy": True}),
     ("ftrl-proximal", {"l1": 0.2, "l2": 0.1}),
+    ("weighted-majority", {"epsilon": 0.3}),
+    ("fpl", {"draw": "once", "epsilon": 0.2}),
 ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
+from orbs import Philox
 from tests.bandits.online_learning.problems import BALL
 
 RADIUS = BALL["domain"][1]["radius"]
@@ -67,6 +69,28 @@ def _hedge(seen, given, facts):
         if given.get("tuning") == "horizon":
             eta = math.sqrt(8 * math.log(k) / facts["horizon"]) / _range(facts)
         points.append(softmax(-given.get("rate", eta) * total))
+        total = total + g
+    return points
+
+
+def _weighted_majority(seen, given, facts):
+    k, width = seen.shape[1], _range(facts)
+    epsilon = given.get("epsilon", math.sqrt(math.log(k) / (3 * facts["horizon"])))
+    weights, points = np.ones(k), []
+    for g in seen:
+        points.append(weights / weights.sum())
+        weights = weights * (1 - epsilon) ** ((g - facts["loss_low"]) / width)
+    return points
+
+
+def _fpl(seen, given, facts):
+    k = seen.shape[1]
+    epsilon = given.get("epsilon", 2 / (_range(facts) * math.sqrt(k * facts["horizon"])))
+    philox, total, points = Philox(0, [facts["run"]]), np.zeros(k), []
+    for t, g in enumerate(seen):
+        round = 0 if given.get("draw") == "once" else t
+        u = philox.uniform("fpl/perturbation", round, 1, k, torch.float64)[0, 0].numpy()
+        points.append(np.eye(k)[np.argmin(total + (2 * u - 1) / epsilon)])
         total = total + g
     return points
 

@@ -40,6 +40,7 @@ def test_which_learners_have_a_bound():
         "optimistic-omd",
         "optimistic-omd-implicit",
         "optimistic-ftrl",
+        "weighted-majority",
     }
 
 

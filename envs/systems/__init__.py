@@ -1,0 +1,1 @@
+"""Linear systems of the dynamical linear bandit, as JSON: see `envs.linear_system`."""

@@ -1,0 +1,241 @@
+"""`orbs bench` of a benchmark of regret: every (problem, learner) played, then tables and curves.
+
+A unit is (problem, learner) with all runs, in a folder of its own as `orbs regret` makes it. A unit that fails is
+reported and does not stop the others; whatever is stopped goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments import pool, regret_report, results
+from experiments.options import Bench
+from experiments.regret_benchmark import Reference, RegretBenchmark, restricted, split
+from experiments.report import markdown_table, number
+from orbs import reject
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from experiments.regret_options import Regret
+
+__all__ = ["bench"]
+
+METRIC = "regret/pseudo"
+Z = 4.0  # combined standard errors within which a reference value counts as met
+ALONE = 0.02  # the part of it, where its standard error is not known
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One learner on one problem, with all its runs."""
+
+    problem: str
+    options: Regret
+    variants: dict[str, str]
+
+
+def bench(spec: RegretBenchmark, options: Bench) -> int:
+    """Run the command; the exit status is 1 where a unit failed.
+
+    Raises:
+        ValueError: options that do not fit, before anything is written.
+    """
+    spec = chosen(spec, options)
+    folder = options.out / spec.name
+    failed: dict[str, str] = {}
+    if not options.report_only:
+        todo = units(spec, options)
+        print(
+            f"{spec.title}: {len(spec.learners)} learners, {len(spec.problems)} problems, {spec.runs} runs of "
+            f"{spec.horizon} rounds, in {len(todo)} units. Writes to {folder}.",
+            flush=True,
+        )
+        names = [" ".join([*unit.options.learners, "on", unit.problem]) for unit in todo]
+        if options.jobs == 1:
+            for name, unit in zip(names, todo, strict=True):
+                try:
+                    play(unit, 0)
+                except Exception as error:
+                    failed[name] = f"{type(error).__name__}: {error}"
+        else:
+            errors = pool.each(play, todo, options.jobs, keep_going=True)
+            failed = {name: str(e) for name, e in zip(names, errors, strict=True) if e is not None}
+    if any(folder.rglob("metrics.parquet")):
+        paths, text = write(spec, folder, folder / "report")
+        print(f"\n{text}\n")
+        for kind, path in paths.items():
+            print(f"  {kind:12s} {path}")
+    elif options.report_only:
+        reject("--out", f"a benchmark's folder {folder}", "none with results", "run it first, or name its --out")
+    for where, why in failed.items():
+        print(f"orbs: failed: {where}: {why}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def chosen(spec: RegretBenchmark, options: Bench) -> RegretBenchmark:
+    """The benchmark as the command line restricts and changes it.
+
+    Raises:
+        ValueError: a learner or problem that it does not have, an option that is for other kinds, a number below 1.
+    """
+    for field in ("datasets", "envs", "eval_every", "eval_episodes", "every", "block"):
+        if getattr(options, field):
+            name = f"--{field.replace('_', '-')}"
+            reject(name, "none in a benchmark of regret", getattr(options, field), "leave it out")
+    for field in ("runs", "steps", "jobs", "threads"):
+        value = getattr(options, field)
+        if value is not None and value < 1:
+            reject(f"--{field}", "at least 1", value, "give a positive number")
+    changes: dict[str, Any] = {"set": spec.set + options.set}
+    for field, known in (("algos", spec.learners), ("problems", spec.problems)):
+        wanted = getattr(options, field)
+        for one in wanted:
+            if one not in known:
+                reject(f"--{field}", f"some of {', '.join(known)}", f"'{one}'", "name those of the file")
+        if wanted:
+            changes["learners" if field == "algos" else field] = tuple(one for one in known if one in wanted)
+    for field, value in (("runs", options.runs), ("horizon", options.steps), ("seed", options.seed)):
+        if value is not None:
+            changes[field] = value
+    return restricted(spec, changes)
+
+
+def units(spec: RegretBenchmark, options: Bench) -> list[Unit]:
+    """Every unit; those that step round by round, which take longest, are not first."""
+    from experiments.regret_options import Regret
+
+    found = []
+    for problem, learner in spec.units():
+        name, settings = split(problem)
+        given = Regret(
+            problem=name,
+            learners=(learner,),
+            problem_set=settings,
+            set=tuple(one for one in spec.set if one.partition(".")[0] == learner),
+            runs=spec.runs,
+            horizon=spec.horizon,
+            seed=spec.seed,
+            device=options.device,
+            out=options.out / spec.name,
+            experiment=spec.name,
+            points_per_decade=spec.points_per_decade,
+            jump=spec.jump,
+            resume=True,
+            threads=options.threads,
+        )
+        found.append(Unit(problem, given, spec.variants))
+    return found
+
+
+def play(unit: Unit, place: int) -> None:
+    """One unit, in this process."""
+    from experiments.regret import regret
+
+    regret(unit.options, unit.variants)
+
+
+def write(spec: RegretBenchmark, folder: Path, out: Path) -> tuple[dict[str, Path], str]:
+    """Into `out`: the tables and figures of `orbs regret`, benchmark.md and reference.csv."""
+    made = regret_report.report(folder, out, until=spec.horizon)
+    beside = compared(spec, made.curves)
+    paths = dict(made.paths)
+    text = [f"# {spec.title}", "", f"{spec.runs} runs of {spec.horizon} rounds; regret at the last round, mean [95 %]."]
+    text += ["", *markdown_table(_final(spec, made.table, results.read_results(folder).table))]
+    lines: list[str] = []
+    if len(beside):
+        met = int(beside["met"].sum())
+        lines = [f"{met} of {len(beside)} values of the {spec.label} are met."]
+        text += ["", f"## Beside the {spec.label}", "", spec.note, "", *lines, ""]
+        text += markdown_table([_shown(row) for row in beside.to_dict("records")])
+        paths["reference"] = results.write_text(out / "reference.csv", beside.to_csv(index=False))
+    text += ["", *_origin(folder)]
+    paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
+    return paths, made.text + "\n" + "\n".join(lines)
+
+
+def compared(spec: RegretBenchmark, curves: DataFrame) -> DataFrame:
+    """A row a reference value of this horizon: ours beside it, the difference in standard errors, whether it is met."""
+    import pandas as pd
+
+    rows = []
+    for one in spec.references:
+        here = curves[
+            (curves["problem"] == one.problem) & (curves["algorithm"] == one.learner)
+            & (curves["metric"] == METRIC) & (curves["round"] == one.round)
+        ]  # fmt: skip
+        if one.horizon != spec.horizon or here.empty:
+            continue
+        rows.append(_row(one, here.iloc[0]))
+    columns = [*Reference.__dataclass_fields__, "ours", "ours_error", "runs", "z", "met"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _row(one: Reference, here: Any) -> dict[str, Any]:
+    from scipy import stats
+
+    runs = int(here["runs"])
+    wide = here["high"] - here["low"]
+    error = wide / 2 / stats.t.ppf(0.975, runs - 1) if runs > 1 and np.isfinite(wide) else np.nan
+    difference = here["mean"] - one.mean
+    both = float(np.hypot(np.nan_to_num(error), one.error))
+    z = difference / both if both > 0 else np.nan
+    # The reference is rounded to the digits that are given.
+    met = abs(difference) <= (Z * both + 0.05 if one.error else ALONE * one.mean)
+    return {**vars(one), "ours": here["mean"], "ours_error": error, "runs": runs, "z": z, "met": bool(met)}
+
+
+def _shown(row: Any) -> dict[str, str]:
+    error = f" ({row['error']:g})" if row["error"] else ""
+    own = f" ({row['ours_error']:.2g})" if np.isfinite(row["ours_error"]) else ""
+    return {
+        "problem": row["problem"], "learner": row["learner"], "round": str(row["round"]),
+        "reference (se)": f"{row['mean']:g}{error}",
+        "ours (se)": f"{row['ours']:.6g}{own}",
+        "z": f"{row['z']:.1f}" if np.isfinite(row["z"]) and row["error"] else "-",
+        "met": "yes" if row["met"] else "NO",
+    }  # fmt: skip
+
+
+def _final(spec: RegretBenchmark, table: DataFrame, raw: DataFrame) -> list[dict[str, str]]:
+    rows = table[table["metric"] == METRIC]
+    cells = {(row["problem"], row["algorithm"]): row for row in rows.to_dict("records")}
+    lines = []
+    for problem, learner in spec.units():
+        row = cells.get((problem, learner))
+        if row is None:
+            continue
+        here = (raw["problem"] == problem) & (raw["algorithm"] == learner) & (raw["metric"] == METRIC)
+        last = raw[here & (raw["step"] == row["round"])]["value"]
+        lines.append(
+            {
+                "problem": problem, "learner": learner, "rounds": str(row["round"]), "runs": str(row["runs"]),
+                "mean": number(row["final"]), "95 %": f"[{number(row['final_low'])}, {number(row['final_high'])}]",
+                "median": number(float(last.median())), "slope": number(row["slope"]),
+                "run-rounds/s": number(row["rounds_per_second"]),
+            }
+        )  # fmt: skip
+    return lines
+
+
+def _origin(folder: Path) -> list[str]:
+    """Machines, versions, commits and commands of the runs, each said once."""
+    configs = [results.read_config(found) for found in results.find_folders(folder)]
+    every = [one for config in configs for one in (config, *config.get("earlier", []))]
+
+    def once(values: list[Any]) -> str:
+        return "; ".join(dict.fromkeys(str(value) for value in values if value))
+
+    versions = [", ".join(f"{k} {v}" for k, v in (one.get("versions") or {}).items()) for one in every]
+    facts = {
+        "Machine": once([one.get("machine") for one in every]),
+        "Versions": once(versions),
+        "Commit": once([one.get("git_commit") for one in every]),
+        "Command": once([f"`{' '.join(one.get('command', ()))}`" for one in every]),
+    }
+    return [f"- {name}: {value}" for name, value in facts.items() if value]
