@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from bandits.contextual.explore import ContextualExploreFirst as ContextualExploreFirst
     from bandits.contextual.mesh import MeshUCB as MeshUCB
     from bandits.contextual.square_cb import SquareCB as SquareCB
+    from bandits.linear.ar2 import AR2 as AR2
+    from bandits.linear.dyn_lin_ucb import DynLinUCB as DynLinUCB
+    from bandits.linear.dynamical_exp3 import BatchExp3 as BatchExp3
+    from bandits.linear.dynamical_exp3 import DynamicalExp3 as DynamicalExp3
+    from bandits.linear.dynamical_lin_ucb import DynamicalDLinUCB as DynamicalDLinUCB
+    from bandits.linear.dynamical_lin_ucb import DynamicalLinUCB as DynamicalLinUCB
+    from bandits.linear.fixed_plan import FixedPlan as FixedPlan
     from bandits.linear.forgetting import DLinUCB as DLinUCB
     from bandits.linear.forgetting import SWLinUCB as SWLinUCB
     from bandits.linear.glm_ucb import GLMUCB as GLMUCB
@@ -64,10 +71,21 @@ if TYPE_CHECKING:
     from bandits.multi_armed.ucb import UCB1 as UCB1
     from bandits.multi_armed.ucb import UCBV as UCBV
     from bandits.multi_armed.ucb import UCBTuned as UCBTuned
+    from bandits.online_learning.learner import FTRL as FTRL
+    from bandits.online_learning.learner import OMD as OMD
+    from bandits.online_learning.learner import OptimisticFTRL as OptimisticFTRL
+    from bandits.online_learning.learner import OptimisticOMD as OptimisticOMD
     from bandits.online_learning.perturbed_leader import FPL as FPL
     from orbs import RegretLearner
 
 _HOMES = {
+    "AR2": "bandits.linear.ar2",
+    "BatchExp3": "bandits.linear.dynamical_exp3",
+    "DynamicalDLinUCB": "bandits.linear.dynamical_lin_ucb",
+    "DynamicalExp3": "bandits.linear.dynamical_exp3",
+    "DynamicalLinUCB": "bandits.linear.dynamical_lin_ucb",
+    "DynLinUCB": "bandits.linear.dyn_lin_ucb",
+    "FixedPlan": "bandits.linear.fixed_plan",
     "DLinUCB": "bandits.linear.forgetting",
     "GLMUCB": "bandits.linear.glm_ucb",
     "LinTS": "bandits.linear.lin_ts",

@@ -22,6 +22,7 @@ __all__ = ["ArmLearner", "Draws", "one_hot", "sample"]
 Range = tuple[Tensor, Tensor]
 
 BLOCK_NUMBERS = 2**16  # a block of random numbers: hides the cost of a call, fits the caches
+BLOCK_ROUNDS = 1024  # at most, so that a few rounds of a few runs do not wait for thousands
 
 
 class Draws:
@@ -36,7 +37,7 @@ class Draws:
 
     def __init__(self, philox: Philox, purpose: str, count: int = 1, normal: bool = False) -> None:
         self.philox, self.purpose, self.count, self.normal = philox, purpose, count, normal
-        self.block = max(16, BLOCK_NUMBERS // (count * len(philox.runs)))
+        self.block = min(BLOCK_ROUNDS, max(16, BLOCK_NUMBERS // (count * len(philox.runs))))
         self._first = -1
         self._rows: Sequence[Tensor] = ()
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from orbs import reject, runs_last
 
-__all__ = ["LARGEST", "Learner"]
+__all__ = ["FOREVER", "LARGEST", "Learner"]
 
 LARGEST = sys.float_info.max
+FOREVER = sys.maxsize  # rounds for which a plan that never changes is held
 
 
 class Learner(ABC):

@@ -251,15 +251,16 @@ class RegretWorld(VectorEnv[Tensor, Tensor, Tensor], ABC):
         """Refuse actions outside, or remember for later how far the worst one is."""
         excess = region.excess(x)
         if self.device.type == "cpu":
-            self._worst = excess
-            self._refuse_if_outside(region)
+            self._refuse(float(excess), region)
         else:
             self._worst = torch.maximum(self._worst, excess)
 
-    def _refuse_if_outside(self, region: Region | None = None) -> None:
-        worst = float(self._worst)
+    def _refuse_if_outside(self) -> None:
+        self._refuse(float(self._worst), self.region)
+
+    def _refuse(self, worst: float, region: Region) -> None:
         if not worst <= TOLERANCE:
-            name, values = (region or self.region).plain
+            name, values = region.plain
             given = "a NaN or inf" if not abs(worst) < np.inf else f"one outside by {worst:.3g}"
             wanted = f"finite actions in the {name} {values}, up to {TOLERANCE:g}"
             reject("action", wanted, given, "project it, or mend the learner's step")

@@ -111,7 +111,7 @@ def _play(
     bar = tqdm(total=rounds[-1], initial=position, desc=title, unit="round", disable=not sys.stderr.isatty())
     with bar:
         for stop in rounds:
-            for player in [one for one in alive if one.jumps]:
+            for player in [one for one in alive if one.jumps and one.world.round < stop]:
                 # No block cuts a jump, so what is drawn for it is the same however many runs ride along.
                 _guarded(player, functools.partial(player.jump, stop), alive)
             steppers = [one for one in alive if not one.jumps]

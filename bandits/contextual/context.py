@@ -24,9 +24,7 @@ class ContextLearner(ArmLearner):
         dimension: d, at least 1.
     """
 
-    def __init__(
-        self, arms: int, dimension: int, runs: int | Sequence[int] = 1, seed: int = 0, **common: Any
-    ) -> None:  # fmt: skip
+    def __init__(self, arms: int, dimension: int, runs: int | Sequence[int] = 1, seed: int = 0, **common: Any) -> None:
         super().__init__(arms, runs, seed, **common)
         if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
             reject("dimension", "a whole number of at least 1", repr(dimension), "give the length of a context")

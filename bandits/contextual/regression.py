@@ -16,7 +16,7 @@ from orbs import runs_last
 
 __all__ = ["REBUILD", "ArmRidge", "SharedRidge", "linear_scores"]
 
-REBUILD = 100  # rounds between two makings anew
+REBUILD = 100  # rows between two times that all is solved anew
 
 
 def linear_scores(weights: Tensor, x: Tensor) -> Tensor:

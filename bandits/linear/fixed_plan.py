@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bandits.base import Learner
+from bandits.base import FOREVER, Learner
 from orbs import Feedback, reject, runs_last
 
 __all__ = ["FixedPlan"]
@@ -39,7 +39,7 @@ class FixedPlan(Learner):
         self.rounds += 1
 
     def hold(self) -> int:
-        return 2**62
+        return FOREVER
 
     def _tensors(self) -> dict[str, Tensor]:
         return {}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bandits.arm_learner import ArmLearner, Draws
+from bandits.base import FOREVER
 from orbs import Feedback, reject
 
 __all__ = ["Oracle", "RandomArm"]
@@ -39,11 +40,16 @@ class Oracle(ArmLearner):
         arm: the number of it, the best arm's for an oracle.
     """
 
+    holds = True
+
     def __init__(self, arms: int, runs: int | Sequence[int] = 1, seed: int = 0, *, arm: int, **common: Any) -> None:
         super().__init__(arms, runs, seed, **common)
         if not 0 <= arm < arms:
             reject("arm", f"0 to {arms - 1}", arm, "give one of the arms")
         self._arm = torch.full((self.runs,), arm, device=self.device)
+
+    def hold(self) -> int:
+        return FOREVER
 
     def _choose(self, observation: Tensor | None) -> Tensor:
         return self._arm.clone()

@@ -13,7 +13,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from experiments.report import markdown_table, number
 from experiments.run_folder import machine
 from orbs import Feedback
 
-__all__ = ["NATURAL", "measure"]
+__all__ = ["NATURAL", "measure", "write"]
 
 _EXPERTS = ("hedge", "optimistic-hedge", "adahedge", "log-barrier", "tsallis", "weighted-majority", "fpl")
 NATURAL = {
@@ -65,29 +65,43 @@ def _per_second(
     return run_rounds / statistics.median(times)
 
 
-def measure(name: str, runs: int, device: str, seconds: float, rounds: int = 64) -> dict[str, Any]:
-    """One line of the table: run-rounds a second of the learner, of the noise and of the loop."""
-    place = torch.device(device)
-    world = PROBLEMS[NATURAL[name]].make({}, 10**6, runs, 0, device)
-    learner = make(name, world.facts, runs, 0, device)
-    recorded: list[Feedback] = []
+def measure(
+    name: str,
+    runs: int,
+    device: str,
+    seconds: float,
+    rounds: int = 64,
+    problem: str | None = None,
+    given: Mapping[str, Any] = {},
+    hyperparameters: Mapping[str, Any] = {},
+) -> dict[str, Any]:
+    """One line of the table: run-rounds a second of the learner, of the noise and of the loop.
+
+    `given`: settings of the problem, which is the learner's natural one if it is None.
+    """
+    place, problem = torch.device(device), problem or NATURAL[name]
+    world = PROBLEMS[problem].make(given, 10**6, runs, 0, device)
+    learner = make(name, world.facts, runs, 0, device, **hyperparameters)
+    recorded: list[tuple[torch.Tensor | None, Feedback]] = []
     start: dict[str, torch.Tensor] = {}
+    world.reset()
 
     def loop() -> None:
         for _ in range(rounds):
-            x = learner.act()
+            x = learner.act(world.context())
             learner.observe(x, world.step(x)[4]["feedback"])
 
     def record() -> None:
         start.update(learner.state_dict())
         for _ in range(rounds):
-            x = learner.act()
-            recorded.append(world.step(x)[4]["feedback"])
-            learner.observe(x, recorded[-1])
+            shown = world.context()
+            x = learner.act(shown)
+            recorded.append((shown, world.step(x)[4]["feedback"]))
+            learner.observe(x, recorded[-1][1])
 
     def alone() -> None:
-        for feedback in recorded:
-            learner.observe(learner.act(), feedback)
+        for shown, feedback in recorded:
+            learner.observe(learner.act(shown), feedback)
 
     tape, first = world.tape, 0
 
@@ -101,14 +115,12 @@ def measure(name: str, runs: int, device: str, seconds: float, rounds: int = 64)
     own = _per_second(alone, runs * rounds, seconds, place, lambda: learner.load_state_dict(start))
     drawn = _per_second(noise, runs * tape.block, seconds, place)
     return {
-        "learner": name, "problem": NATURAL[name], "runs": runs, "loop/s": whole, "learner/s": own, "noise/s": drawn,
+        "learner": name, "problem": problem, "runs": runs, "loop/s": whole, "learner/s": own, "noise/s": drawn,
         "share": whole / own,
     }  # fmt: skip
 
 
 def main() -> None:
-    import pandas as pd
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--learners", nargs="+", default=list(NATURAL), choices=list(NATURAL))
@@ -119,20 +131,28 @@ def main() -> None:
     sizes = given.runs or ([1000] if given.device == "cpu" else [1000, 100_000])
     with cpu_settings("float32", 1):
         lines = [measure(name, runs, given.device, given.seconds) for runs in sizes for name in given.learners]
-    where = torch.cuda.get_device_name() if given.device != "cpu" else f"one thread of {machine()}"
+    write(given.out, "regret-speed", lines, given.device, "ogd")
+
+
+def write(
+    out: Path, stem: str, lines: list[dict[str, Any]], device: str, base: str | None = None, more: Sequence[str] = ()
+) -> None:
+    """The table as CSV and markdown, printed too; beside each learner its speed over that of `base`."""
+    import pandas as pd
+
+    where = torch.cuda.get_device_name() if device != "cpu" else f"one thread of {machine()}"
     frame = pd.DataFrame(lines).assign(device=where, torch=torch.__version__)
-    fast = {"ogd"} & set(given.learners)
+    bases = {line["runs"]: line["learner/s"] for line in lines if line["learner"] == base}
     shown = []
     for line in lines:
         row = {key: number(value) if isinstance(value, float) else str(value) for key, value in line.items()}
-        if fast:
-            base = next(one for one in lines if one["learner"] == "ogd" and one["runs"] == line["runs"])
-            row["learner / ogd"] = f"{line['learner/s'] / base['learner/s']:.2f}"
+        if line["runs"] in bases:
+            row[f"learner / {base}"] = f"{line['learner/s'] / bases[line['runs']]:.2f}"
         shown.append(row)
-    text = [f"Run-rounds a second, {where}, torch {torch.__version__}.", "", *markdown_table(shown)]
+    text = [f"Run-rounds a second, {where}, torch {torch.__version__}.", "", *markdown_table(shown), *more]
     for path in (
-        results.write_text(given.out / "regret-speed.csv", frame.to_csv(index=False)),
-        results.write_text(given.out / "regret-speed.md", "\n".join(text) + "\n"),
+        results.write_text(out / f"{stem}.csv", frame.to_csv(index=False)),
+        results.write_text(out / f"{stem}.md", "\n".join(text) + "\n"),
     ):
         print(os.fspath(path))
     print("\n".join(text))

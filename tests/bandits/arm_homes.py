@@ -23,8 +23,21 @@ LINEAR = {
 }  # fmt: skip
 LINEAR_SHOWN = {**LINEAR, "features": None, "feature_dimension": 3}
 
+# The bounds of no system in particular, features of differing lengths.
+DYNAMICAL = {
+    "domain": ("arms", {"dimension": 5}), "arms": 5, "horizon": 400, "noise": 0.3, "budget": 1.2,
+    "features": torch.tensor(_FEATURES, dtype=torch.float64), "spectral_radius": 0.4, "transient": 1.7,
+    "state_weight": 0.6, "action_weight": 0.8, "input_norm": 0.5, "action_norm": 0.75,
+}  # fmt: skip
+
 # "name@what" is the learner of that name at another home.
 HOMES = {
+    "dyn-lin-ucb": DYNAMICAL,
+    "dynamical-lin-ucb": DYNAMICAL,
+    "dynamical-d-lin-ucb": DYNAMICAL,
+    "dynamical-exp3": DYNAMICAL,
+    "batch-exp3": DYNAMICAL,
+    "ar2": DYNAMICAL,
     "lin-ucb": LINEAR,
     "lin-ucb@contexts": LINEAR_SHOWN,
     "lin-ts": LINEAR,
@@ -71,6 +84,12 @@ HOMES = {
 }
 VARIANTS = [
     *((name, {}) for name in HOMES),
+    ("dyn-lin-ucb", {"ridge": 0.7, "replicate_offset": True}),
+    ("dyn-lin-ucb", {"spectral_radius": 0.0}),
+    ("dynamical-lin-ucb", {"tuning": "one"}),
+    ("dynamical-d-lin-ucb", {"tuning": "one", "discount": 0.97}),
+    ("batch-exp3", {"replicate_misalignment": True}),
+    ("ar2", {"replicate_quirks": True}),
     ("lin-ucb", {"radius": "trace", "lam": 0.3}),
     ("lin-ucb@contexts", {"beta": 0.5}),
     ("lin-ts", {"scale": "theory"}),

@@ -299,6 +299,12 @@ def test_a_maximum_of_the_likelihood():
         assert float(gradient.abs().max()) < 1e-8
 
 
+def test_a_maximum_is_found_from_where_a_whole_newton_step_overshoots():
+    one = torch.ones(1, 1, dtype=torch.float64)
+    theta = logistic_fit(10.0 * one, one.unsqueeze(0), 100.0 * one, 400.0 * one, 1e-3)
+    assert float(theta) == pytest.approx(-math.log(3), abs=1e-4)
+
+
 def test_an_estimate_is_made_at_powers_of_two_alone():
     learner = GLMUCB(FEATURES, runs=2, delta=0.1, low=0.0, high=1.0)
     before = learner.estimate.clone()

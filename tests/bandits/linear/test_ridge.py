@@ -1,5 +1,8 @@
 """Ridge regression over fixed arms: against numpy's solve, over long runs, with each form of the state."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -117,15 +120,51 @@ def test_widths_while_one_arm_dominates(score_space):
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("d", [3, 10])
-def test_widths_after_a_million_rounds_of_which_one_arm_dominates(d):
-    worst, error = dominated(d, 10, 1_000_000, None)
+def test_widths_after_a_million_rounds_of_which_one_arm_dominates():
+    worst, error = dominated(10, 10, 1_000_000, None)
     assert worst < 1e-10
     assert error < 1e-9
 
 
+def exact_widths(features, plays, lam):
+    """sqrt(u^T V^-1 u) by elimination in rational numbers."""
+    rows = [[Fraction(value) for value in row] for row in features.tolist()]
+    d, found = len(rows[0]), []
+    for u in rows:
+        matrix = [
+            [sum(int(n) * x[i] * x[j] for x, n in zip(rows, plays, strict=True)) + (Fraction(lam) if i == j else 0)
+             for j in range(d)] + [u[i]]
+            for i in range(d)
+        ]  # fmt: skip
+        for i in range(d):
+            for k in range(i + 1, d):
+                share = matrix[k][i] / matrix[i][i]
+                matrix[k] = [a - share * b for a, b in zip(matrix[k], matrix[i], strict=True)]
+        solved = [Fraction(0)] * d
+        for i in reversed(range(d)):
+            solved[i] = (matrix[i][d] - sum(matrix[i][j] * solved[j] for j in range(i + 1, d))) / matrix[i][i]
+        found.append(math.sqrt(sum(a * b for a, b in zip(u, solved, strict=True))))
+    return found
+
+
+@FORMS
+@pytest.mark.parametrize("d", [3, 10])
+def test_widths_at_a_million_rounds_are_exact(score_space, d):
+    """The counts of 10^6 rounds, all but a few of one arm, then rounds up to the next rebuild; against fractions."""
+    features = normals(10, d, seed=5)
+    features /= features.norm(dim=-1, keepdim=True)
+    ridge = FixedArmRidge(features, 1.0, 1, score_space=score_space)
+    ridge.tensors()["plays"].copy_(torch.tensor([[999_800.0] + [3.0] * 9]))
+    ridge.loaded(999_899)
+    for t in range(100):  # the first one rebuilds
+        ridge.add(torch.tensor([0 if t % 7 else t % 10]), torch.ones(1, dtype=torch.float64))
+    assert ridge.rounds == 999_999
+    wanted = exact_widths(features, ridge.plays[0].tolist(), 1.0)
+    np.testing.assert_allclose(ridge.widths2[0].sqrt().numpy(), wanted, rtol=1e-9)
+
+
 def test_a_hardly_regularised_start_keeps_its_digits():
-    features, lam = normals(3, 3), 1e-7
+    features, lam = normals(3, 3), 1e-11
     ridge = FixedArmRidge(features, lam, 1)
     chosen, rewards = torch.arange(3).repeat(3).unsqueeze(1), normals(9, 1)
     for arm, reward in zip(chosen, rewards, strict=True):

@@ -58,20 +58,29 @@ def indices(name: str, history: History, arms: int, **given: float) -> list[floa
         if not n[a]:
             found.append(math.inf)
             continue
-        log, level = math.log(t), math.log(t) + given.get("c", 0) * math.log(max(math.log(t), 1))
         variance = math.fsum((r - m[a]) ** 2 for r in seen[a]) / n[a]
-        found.append(
-            {
-                "ucb1": lambda: m[a] + given.get("scale", 1) * math.sqrt(2 * given.get("log", log) / n[a]),
-                "ucb1-tuned": lambda: m[a] + math.sqrt(log / n[a] * min(0.25, variance + math.sqrt(2 * log / n[a]))),
-                "ucb-v": lambda: m[a] + math.sqrt(2 * variance * log / n[a]) + 3 * log / n[a],
-                "kl-ucb": lambda: kl_index(m[a], n[a], level),
-                "kl-gaussian": lambda: m[a] + math.sqrt(2 * given["scale"] ** 2 * level / n[a]),
-                "moss": lambda: m[a] + math.sqrt(max(math.log(given.get("horizon", t) / (arms * n[a])), 0) / n[a]),
-                "greedy": lambda: m[a],
-            }[name]()
-        )
+        found.append(plain_index(name, arms, t, n[a], m[a], variance, given))
     return found
+
+
+def plain_index(name: str, arms: int, t: int, n: int, m: float, variance: float, given: dict[str, float]) -> float:
+    """Of an arm with n > 0 plays."""
+    log = math.log(t)
+    level = log + given.get("c", 0) * math.log(max(log, 1))
+    if name == "ucb1":
+        return m + given.get("scale", 1) * math.sqrt(2 * given.get("log", log) / n)
+    if name == "ucb1-tuned":
+        return m + math.sqrt(log / n * min(0.25, variance + math.sqrt(2 * log / n)))
+    if name == "ucb-v":
+        return m + math.sqrt(2 * variance * log / n) + 3 * log / n
+    if name == "kl-ucb":
+        return kl_index(m, n, level)
+    if name == "kl-gaussian":
+        return m + math.sqrt(2 * given["scale"] ** 2 * level / n)
+    if name == "moss":
+        return m + math.sqrt(max(math.log(given.get("horizon", t) / (arms * n)), 0) / n)
+    assert name == "greedy"
+    return m
 
 
 def numbers(purpose: str, run: int, round: int, count: int, normal: bool = False) -> list[float]:

@@ -106,18 +106,17 @@ class Corrupted(Experts):
 @pytest.mark.parametrize("variant", ["iw", "rv"])
 def test_corruption_costs_its_root(variant):
     """2000 corrupted rounds of 20 000, K = 8, gap 0.1: more regret by O(sqrt(C ln T sum 1/gap)) + O(C gap)."""
-    horizon, corrupted = 20_000, 2000
-    curves = {}
-    for kind in (Experts, Corrupted):
-        world = kind(8, horizon, 100, kind="bernoulli", feedback="bandit", gap=0.1)
-        learner = TsallisINF(8, 100, low=-1.0, high=0.0, variant=variant)
-        curve = []
-        for t in range(horizon):
-            arm = learner.act()
-            learner.observe(arm, world.step(arm)[4]["feedback"])
-            if (t + 1) % 2000 == 0:
-                curve.append(float(world.regret()["regret/static"].mean()))
-        curves[kind] = curve
+    horizon, corrupted, runs = 20_000, 2000, 100
+    worlds = [kind(8, horizon, runs, kind="bernoulli", feedback="bandit", gap=0.1) for kind in (Experts, Corrupted)]
+    learner = TsallisINF(8, 2 * runs, low=-1.0, high=0.0, variant=variant)
+    curves = {type(world): [] for world in worlds}
+    for t in range(horizon):
+        arm = learner.act()
+        parts = zip(worlds, arm.split(runs), strict=True)
+        learner.observe(arm, torch.cat([world.step(part)[1] for world, part in parts]))
+        if (t + 1) % 2000 == 0:
+            for world in worlds:
+                curves[type(world)].append(float(world.regret()["regret/static"].mean()))
     increase = curves[Corrupted][-1] - curves[Experts][-1]
     assert 0 < increase <= math.sqrt(corrupted * math.log(horizon) * 7 / 0.1) + corrupted * 0.1
     steps = [later - sooner for sooner, later in zip(curves[Corrupted], curves[Corrupted][1:], strict=False)]
