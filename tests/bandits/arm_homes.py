@@ -96,7 +96,7 @@ VARIANTS = [
     ("d-lin-ucb", {"discount": 0.9, "delta": 0.05}),
     ("sw-lin-ucb", {"window": 7}),
     ("sw-lin-ucb@contexts", {"window": 50, "lam": 1e-4}),
-    ("restart-lin-ucb@contexts", {"window": 11}),
+    ("restart-lin-ucb@contexts", {"window": 11, "radius": "trace"}),
     ("glm-ucb", {"kappa": 0.2, "noise": 0.3}),
     ("disjoint-lin-ucb", {"alpha": 0.3, "ridge": 0.5}),
     ("epoch-greedy", {"policies": 1.0, "oracle": "dr"}),

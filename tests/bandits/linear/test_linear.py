@@ -264,7 +264,7 @@ def test_a_square_root_is_one_and_samples_have_the_law(rounds):
 
 
 @SHOWN
-@pytest.mark.parametrize("lam", [1.0, 1e-5])
+@pytest.mark.parametrize("lam", [1.0, 1e-8])
 def test_a_long_window_does_not_drift(shown, lam):
     given = dict(runs=4, lam=lam, delta=0.1, window=37, noise=0.3)
     learner = SWLinUCB(None, arms=5, dimension=3, **given) if shown else SWLinUCB(FEATURES, **given)
@@ -297,6 +297,15 @@ def test_a_maximum_of_the_likelihood():
         mean = torch.sigmoid((rows * theta).sum(1))
         gradient = (rows * (sums - plays * mean).unsqueeze(1)).sum(0) - lam * theta
         assert float(gradient.abs().max()) < 1e-8
+
+
+def test_theory_scales_a_draw_by_the_number_of_the_round():
+    learner = LinTS(FEATURES, runs=4, delta=0.02, noise=0.3, scale="theory")
+    for t in range(1, 4):
+        z = Philox(0, range(4)).normal("lin-ts/normal", t - 1, 1, 3, torch.float64)[:, 0]
+        wanted = math.sqrt(27 * math.log(t / 0.02)) * 0.3 * torch.einsum("ijr,rj->ir", learner.ridge.root, z)
+        torch.testing.assert_close(learner.parameter() - learner.ridge.theta, wanted, rtol=1e-12, atol=1e-13)
+        learner.observe(learner.act(), torch.ones(4, dtype=torch.float64))
 
 
 def test_a_maximum_is_found_from_where_a_whole_newton_step_overshoots():
