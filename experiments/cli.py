@@ -91,8 +91,8 @@ def _run(command: options.Command | regret_options.Regret | data_options.Data | 
     elif isinstance(command, regret_options.Regret):
         from experiments.regret import regret
 
-        folders = regret(command)
-        _print_table(folders, folders[0].parent / "report")
+        folder = regret(command)[0].parent
+        _print_table([folder], folder / "report")  # of all that was played on the problem, blocks of runs included
     elif isinstance(command, options.Demo):
         from experiments.demo import demo
 

@@ -64,6 +64,7 @@ class FixedArmRidge:
 
     Widths against a fresh Cholesky solve, one arm dominating for 10^5 rounds, lam = 1, d = 3 and 10: relative errors of
     5e-13 with a rebuild every 100 rounds, 8e-13 every 1000; without one 2e-13 in the first form, 2e-10 in the second.
+    After 10^6 rounds, d = 10, with a rebuild every 100: 1e-12.
 
     Args:
         features: (K, d), or (R, K, d) of each run's own.

@@ -1,4 +1,4 @@
-"""Second, plain versions of the learners of the dynamical linear bandit: one run, one round at a time, numpy and loops only.
+"""Second, plain versions of the learners of the dynamical linear bandit: one run, one round at a time, in loops.
 
 Nothing here is shared with the package. Where a learner draws, a function of the round (counted from 0) gives the same
 uniform number to both versions.
@@ -298,8 +298,8 @@ class Exp3:
 
 
 class BatchExp3(Exp3):
-    """`late`: the released code's batches. Actions change at round indices 0, tau, 2 tau, ...; its updates come after the
-    rounds of index 1, 1 + tau, ...; each holds the rewards since the last and credits the action of that round."""
+    """`late`: the released code's batches. Actions change at round indices 0, tau, 2 tau, ...; its updates come after
+    the rounds of index 1, 1 + tau, ...; each holds the rewards since the last and credits the action of that round."""
 
     def __init__(self, system: Plant, horizon: int, uniform: Uniform, late: bool = False) -> None:
         tau = max(1, math.ceil(math.log(epochs_to_cover(horizon, system.rho)) / math.log(1 / system.rho)))
@@ -322,8 +322,8 @@ class BatchExp3(Exp3):
 class Ar2:
     """AR2 with the paper's rule, or with the release's quirks; `first_of` says which of several tied arms is played.
 
-    Rounds count from 1. An arm's last play is `tau`, its trigger time `since`. By the paper's rule an arm that is played,
-    for whatever reason, is triggered no longer: it has been looked at.
+    Rounds count from 1. An arm's last play is `tau`, its trigger time `since`. By the paper's rule an arm that is
+    played, for whatever reason, is triggered no longer: it has been looked at.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""What learners of the dynamical linear bandit must show: limits, golden values, coverage, bad input, resumes; and, in the
-long tier, the reference's regrets and jumps that have the law of steps."""
+"""What learners of the dynamical linear bandit must show: limits, golden values, coverage, bad input, resumes; in the
+long tier the reference's regrets, and jumps that have the law of steps."""
 
 import dataclasses
 import functools
@@ -11,6 +11,7 @@ import torch
 
 import bandits
 from bandits.linear.ar2 import AR2
+from bandits.linear.arrays import first_best
 from bandits.linear.count_ridge import CountRidge
 from bandits.linear.dyn_lin_ucb import DynLinUCB
 from bandits.linear.dynamical_exp3 import BatchExp3, DynamicalExp3, batch_length
@@ -92,6 +93,25 @@ def test_golden_paths_without_noise(system, horizon, arms, regret, late, h):
         if not offset:
             np.testing.assert_allclose(learner.estimate[0].numpy(), h, atol=2e-8)
             assert arms is None or played[:20] == [int(arm) for arm in arms.split()]
+
+
+def test_an_exact_tie_goes_to_the_lowest_arm_however_the_actions_are_turned():
+    """After 0 and 5, actions 1 and 2 tie; each rotation of the space rounds their scores differently."""
+    s, rng = plain.plant("synthetic", 0.01), np.random.default_rng(3)
+    for _ in range(20):
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        learner = DynLinUCB(s.actions @ turn, known(s), 1000, first_action=0, spectral_radius=0.0)
+        for arm, reward in ((0, 0.2), (5, 0.61)):
+            assert learner.act().tolist() == [arm]
+            learner.observe(learner.act(), torch.tensor([reward], dtype=torch.float64))
+        assert learner.act().tolist() == [1]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_the_lowest_of_the_best(kind):
+    scores = kind(np.array([[1.0, -2e6, 0.0, 0.5], [1 + 1e-12, -1e6 - 2e-5, 0.0, 3.0], [1 - 1e-12, -1e6, 1e-9, 3.0]]))
+    assert np.asarray(first_best(scores, 1e-10)).tolist() == [0, 1, 2, 1]
+    assert np.asarray(first_best(scores)).tolist() == [1, 2, 2, 1]
 
 
 def test_the_two_ways_to_play_give_the_same_without_noise():
@@ -187,10 +207,9 @@ def test_the_constants_of_exp3_and_ar2():
 
 def memoryless(kind):
     s = plain.plant("synthetic", 0.1)
-    zero = np.zeros((3, 3))
-    parts = {"A": s.A, "B": s.B, "C": np.array(plain.MATRICES["synthetic"]["C"], dtype=float)}
-    parts[{"A": "A", "B": "B", "omega": "C"}[kind]] = zero
-    return LinearSystem(**parts, D=np.array(plain.MATRICES["synthetic"]["D"], dtype=float), actions=s.actions, noise=0.1)
+    parts = {key: np.array(rows, dtype=float) for key, rows in plain.MATRICES["synthetic"].items()}
+    parts["C" if kind == "omega" else kind] = np.zeros((3, 3))
+    return LinearSystem(**parts, actions=s.actions, noise=0.1)
 
 
 @pytest.mark.parametrize("kind", ["A", "B", "omega"])
@@ -342,7 +361,7 @@ def test_widths_stay_accurate_where_one_arm_dominates(d):
     """Against exact rational arithmetic, so that two ways of rounding cannot agree on a wrong number."""
     from fractions import Fraction as F
 
-    u, rng = problem_of(d, 40 + d)
+    u, _ = problem_of(d, 40 + d)
     u = np.round(u * 64) / 64
     counts = np.array([[1e6], [3.0], [1.0], [0.0], [2.0], [1.0]])
     lam = 0.75
@@ -533,7 +552,7 @@ HERE = known(plain.plant("synthetic", 0.1))
         (lambda: dataclasses.replace(HERE, spectral_radius=1.2), r"dynamics.spectral_radius: expected a number below"),
         (lambda: dataclasses.replace(HERE, transient=0.9), r"dynamics.transient: expected .* at least 1, got 0.9"),
         (lambda: dataclasses.replace(HERE, noise=math.nan), r"dynamics.noise: expected a finite number"),
-        (lambda: DynamicalDLinUCB(U, ExperimentFacts(HERE, 10, 1.5), discount=1.0), r"discount: expected a number betw"),
+        (lambda: DynamicalDLinUCB(U, ExperimentFacts(HERE, 10, 1.5), discount=1.0), r"discount: expected a number"),
         (lambda: AR2(6, 0.0, 0.1), r"correlation: expected a number between 0 and 1"),
         (lambda: AR2(6, 1.0, 0.1), r"correlation: expected a number between 0 and 1"),
         (lambda: AR2(6, 0.2, 0.0), r"noise: expected a finite number above 0"),
@@ -682,7 +701,6 @@ def test_jumps_have_the_law_of_steps(system, name):
     for seed, go in ((1, stepped), (2, jumped)):
         world = DynamicalLinearBandit(system, 2000, runs, seed, noise=0.1)
         learner = bandits.make(name, world.facts, list(range(runs)), seed)
-        last = []
         go(learner, world, 1999)
         arm = learner.act()
         last = world.step(arm)[4]["feedback"].reward if go is stepped else world.advance(arm, 1).reward
@@ -692,6 +710,7 @@ def test_jumps_have_the_law_of_steps(system, name):
     one, other = found
     spread = (one.var(-1) + other.var(-1)).sqrt()
     assert (((one.mean(-1) - other.mean(-1)) / spread).abs() < 4.5 / math.sqrt(runs)).all()
+
     # A standard deviation's own error, by its fourth moment.
     def error(x):
         z = (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True)

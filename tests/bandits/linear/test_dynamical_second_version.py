@@ -334,11 +334,9 @@ def played_in_the_world(make, system, sigma, jumping):
             feedback = world.step(arm)[4]["feedback"]
         learner.observe(arm, feedback)
         seen.append(feedback.reward.clone())
+    state = {**learner.state_dict(), **{f"world.{k}": v for k, v in world.state_dict().items()}, **world.regret()}
     if hasattr(learner, "estimate"):
-        seen_of = {"estimate": learner.estimate, "widths": learner.widths()}
-    else:
-        seen_of = {}
-    state = {**learner.state_dict(), **seen_of, **{f"world.{k}": v for k, v in world.state_dict().items()}, **world.regret()}
+        state |= {"estimate": learner.estimate, "widths": learner.widths()}
     return torch.stack(arms), torch.stack(seen), {key: value.clone() for key, value in state.items()}
 
 

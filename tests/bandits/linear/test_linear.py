@@ -299,6 +299,14 @@ def test_a_maximum_of_the_likelihood():
         assert float(gradient.abs().max()) < 1e-8
 
 
+def test_a_loaded_restart_knows_where_its_window_stands():
+    straight, loaded = (RestartLinUCB(FEATURES, runs=4, delta=0.1, window=11, radius="trace") for _ in range(2))
+    arms_of(straight, 37)
+    loaded.load_state_dict(straight.state_dict())
+    assert loaded.ridge.rounds == straight.ridge.rounds == 4
+    assert loaded.confidence() == straight.confidence()
+
+
 def test_theory_scales_a_draw_by_the_number_of_the_round():
     learner = LinTS(FEATURES, runs=4, delta=0.02, noise=0.3, scale="theory")
     for t in range(1, 4):
