@@ -45,7 +45,8 @@ class Learner(ABC):
     def hold(self) -> int:
         """Rounds, the coming one included, for which the action stays, whatever their rewards: 1 if that is not known.
 
-        A world with `advance` can play them at once: then `skip` all but the last and `observe` that one.
+        A world with `advance` plays them at once: `skip` all but the last then, and `observe` that one, the feedback's
+        terms holding the "total" of all their rewards.
         """
         return 1
 

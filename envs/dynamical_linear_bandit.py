@@ -49,8 +49,12 @@ def epoch_law(system: LinearSystem, output_noise: float, state_noise: float, rou
     noise[:2, :2] = output_noise**2
     noise[2:, 2:] = state_noise**2 * np.eye(n)
     mean, added, spread = np.eye(n + 2), np.zeros((n + 2, d)), np.zeros((n + 2, n + 2))
-    for _ in range(rounds):
-        mean, added, spread = step @ mean, step @ added + pushed, step @ spread @ step.T + noise
+    left = rounds
+    while left:  # by doubling: (step, pushed, noise) are those of 1, 2, 4, .. rounds
+        if left % 2:
+            mean, added, spread = step @ mean, step @ added + pushed, step @ spread @ step.T + noise
+        step, pushed, noise = step @ step, step @ pushed + pushed, step @ noise @ step.T + noise
+        left //= 2
     # Not Cholesky: after one round the sum is the last reward, so the covariance is singular.
     values, vectors = np.linalg.eigh((spread + spread.T) / 2)
     return mean[:, 2:], added, vectors * np.sqrt(np.maximum(values, 0.0))

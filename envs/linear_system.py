@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ POWERS = 1000  # of A, over which its transient growth is the largest
 
 def budget_actions(dimension: int, budget: float, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """(K, d) the vertices of {low <= u <= high, sum u <= budget}: channels filled greedily, in every order; sorted."""
+    if dimension < 1 or dimension > 8:
+        reject("dimension", "1 to 8 channels, whose orders can be gone through", dimension, "list the actions yourself")
     if not (high > low and budget >= dimension * low):
         reject("budget", "one that buys the least of every channel", budget, "raise it, or lower the least")
     found = set()
@@ -118,16 +119,18 @@ class LinearSystem:
         missing = [key for key in needed if not isinstance(given, dict) or key not in given]
         if missing:
             reject("system", f"the keys {', '.join(needed)}", f"{path} without {', '.join(missing)}", "add them")
-        low, high = float(given["min_camp_budget"]), float(given["max_camp_budget"])
-        budget = float(given["max_daily_budget"])
+        numbers = {key: given[key] for key in needed[4:]}
+        for key, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                reject(f"system.{key}", "a number", repr(value), f"mend it in {path}")
+        budget, high, low, noise = (float(value) for value in numbers.values())
         inputs = _matrix("B", given["B"]).shape[1]
-        weights = given.get("expert")
-        expert = None
-        if weights is not None and list(weights) != [-1]:
-            expert = plan_of(weights, budget, high)
+        weights, expert = given.get("expert"), None
+        if weights not in (None, [-1]):
+            expert = plan_of(_matrix("expert", [weights])[0], budget, high)
         actions = budget_actions(inputs, budget, low, high)
         fields = {key: given[key] for key in ("A", "B", "C", "D")}
-        return cls(**fields, actions=actions, noise=float(given["noise_sigma"]), expert=expert, name=path.stem)
+        return cls(**fields, actions=actions, noise=noise, expert=expert, name=path.stem)
 
     @property
     def omega(self) -> np.ndarray:
@@ -141,13 +144,19 @@ class LinearSystem:
 
     @functools.cached_property
     def spectral_radius(self) -> float:
-        """The largest modulus of A's eigenvalues."""
+        """The largest modulus of A's eigenvalues, 0 of a nilpotent A (its computed ones are only nearly 0)."""
+        n, size = len(self.A), np.linalg.norm(self.A, 2)
+        if size == 0 or np.linalg.norm(np.linalg.matrix_power(self.A / size, n), 2) < 1e-14:
+            return 0.0
         return float(np.abs(np.linalg.eigvals(self.A)).max())
 
     @functools.cached_property
     def transient(self) -> float:
-        """Phi: how far ||A^k|| exceeds rho^k at most, at least 1; of a nilpotent A, how large ||A^k|| gets."""
-        nilpotent = self.spectral_radius < 1e-12
+        """Phi: how far ||A^k|| exceeds rho^k at most, at least 1; of a nilpotent A, how large ||A^k|| gets.
+
+        Over 1000 powers: where an eigenvalue of modulus rho is defective the ratio grows for ever: no bound then.
+        """
+        nilpotent = self.spectral_radius == 0
         scaled = self.A if nilpotent else self.A / self.spectral_radius
         power, largest = np.eye(len(scaled)), 1.0
         for _ in range(len(scaled) if nilpotent else POWERS):
@@ -180,9 +189,9 @@ class LinearSystem:
         }
 
 
-def plan_of(weights: Sequence[float], budget: float, high: float) -> np.ndarray:
+def plan_of(weights: np.ndarray, budget: float, high: float) -> np.ndarray:
     """(d,) the planner's action: shares of the budget, none above `high`, what is cut off going to the others."""
-    share = np.array(weights, np.float64) / np.sum(weights)
+    share = weights / weights.sum()
     top = share > high / budget
     share = np.where(top, high / budget, share)
     if top.any() and not top.all():

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import pool, regret_report, results
 from experiments.options import Bench
-from experiments.regret_benchmark import Reference, RegretBenchmark, restricted, split
+from experiments.regret_benchmark import Reference, RegretBenchmark, check_settings, restricted, split
 from experiments.report import markdown_table, number
 from orbs import reject
 
@@ -92,6 +92,7 @@ def chosen(spec: RegretBenchmark, options: Bench) -> RegretBenchmark:
         value = getattr(options, field)
         if value is not None and value < 1:
             reject(f"--{field}", "at least 1", value, "give a positive number")
+    check_settings("--set", options.set, spec.learners)
     changes: dict[str, Any] = {"set": spec.set + options.set}
     for field, known in (("algos", spec.learners), ("problems", spec.problems)):
         wanted = getattr(options, field)
@@ -107,7 +108,7 @@ def chosen(spec: RegretBenchmark, options: Bench) -> RegretBenchmark:
 
 
 def units(spec: RegretBenchmark, options: Bench) -> list[Unit]:
-    """Every unit; those that step round by round, which take longest, are not first."""
+    """Every unit, problem by problem."""
     from experiments.regret_options import Regret
 
     found = []

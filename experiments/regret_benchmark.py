@@ -12,7 +12,7 @@ from bandits.config import CONFIGS
 from experiments import problems
 from orbs import checked_fields, reject
 
-__all__ = ["Reference", "RegretBenchmark", "parse", "split"]
+__all__ = ["Reference", "RegretBenchmark", "check_settings", "parse", "restricted", "split"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def parse(path: Path, given: dict[str, Any]) -> RegretBenchmark:
             reject(f"{path}: problems", "problems of `orbs list --problems`", f"'{name}'", "check the name")
     variants = _table(f"{path}: variants", values.get("variants", {}))
     for name, base in variants.items():
-        if name in CONFIGS and name not in values["learners"]:
+        if name in CONFIGS:
             reject(f"{path}: variants.{name}", "a name that no learner has", f"'{name}'", "choose another")
         if base not in CONFIGS:
             reject(f"{path}: variants.{name}", "a learner of `orbs list`", repr(base), "check the name")
@@ -124,6 +124,7 @@ def parse(path: Path, given: dict[str, Any]) -> RegretBenchmark:
         if name not in values["learners"] or strange:
             wanted = "learners of this benchmark, and problems of it"
             reject(f"{path}: only.{name}", wanted, f"'{(strange or [name])[0]}'", "mend it")
+    check_settings(f"{path}: set", values["set"], values["learners"])
     values |= {"variants": variants, "only": only}
     return RegretBenchmark(**values, **_reference(path, reference, values["problems"], values["learners"]))
 
@@ -158,6 +159,13 @@ def _reference(path: Path, given: Any, names: tuple[str, ...], learners: tuple[s
             found.append(Reference(problem, *row))
     texts: dict[str, Any] = {key: str(table[key]) for key in ("label", "note") if key in table}
     return {"references": tuple(found)} | texts
+
+
+def check_settings(where: str, settings: tuple[str, ...], learners: tuple[str, ...]) -> None:
+    """ValueError for a setting of no learner: it would be dropped in silence."""
+    for one in settings:
+        if one.partition(".")[0] not in learners:
+            reject(where, f"LEARNER.FIELD=VALUE of {', '.join(learners)}", f"'{one}'", "check the learner's name")
 
 
 def restricted(spec: RegretBenchmark, changes: Mapping[str, Any]) -> RegretBenchmark:

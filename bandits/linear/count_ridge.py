@@ -35,9 +35,8 @@ class CountRidge:
         self._outer = array((u.unsqueeze(2) * u.unsqueeze(1)).flatten(1).mT.contiguous())  # (d d, K)
         self._transposed = array(u.mT.contiguous())
         # Row i: V's row i, then coordinate i of u_1 .. u_K and of b.
-        blank = torch.zeros(d, d + self.actions + 1, runs, dtype=torch.float64, device=u.device)
-        blank[:, d:-1] = u.mT.unsqueeze(-1)
-        self._blank, self._work = array(blank), array(torch.empty_like(blank))
+        work = torch.empty(d, d + self.actions + 1, runs, dtype=torch.float64, device=u.device)
+        self._work, self._sides = array(work), array(u.mT.unsqueeze(-1).expand(-1, -1, runs).contiguous())
         m = self._work
         self._v, self._b, self._own, self._other = m[:, :d], m[:, -1], m[:, d:-1], m[:, -1:]
         # Each pivot's diagonal entry, the rest of its row, the rest of its column, and what is below.
@@ -69,7 +68,7 @@ class CountRidge:
 
     def _solve(self, counts: Array, sums: Array, ridge: Any) -> None:
         """Put L^-1 u of each action into `_own`, (d, K, R), and L^-1 b into `_other`, (d, 1, R)."""
-        self._work[:] = self._blank
+        self._own[:] = self._sides
         self._b[:] = self._transposed @ sums
         d = self.dimension
         if d > FEW:

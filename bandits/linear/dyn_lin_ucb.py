@@ -99,7 +99,7 @@ class CountUCB(ArmLearner):
         return tensor(self.ridge.look(self._counts, self._sums, self.ridge_weight)[1]).sqrt().mT
 
     def _choose(self, observation: Tensor | None) -> Tensor:
-        return self._arm
+        return self._arm.clone()  # whoever keeps it must not see the next round's
 
     def _learn(self, action: Tensor, reward: Tensor) -> None:
         played = self._rows == array(action)

@@ -75,7 +75,7 @@ class DynamicalExp3(ArmLearner):
         return self.batch - self.rounds % self.batch if self.holds else 1
 
     def _choose(self, observation: Tensor | None) -> Tensor:
-        return self.arm
+        return self.arm.clone()
 
     def _take(self, action: Tensor, reward: Tensor, feedback: Feedback) -> None:
         place, batch = self.rounds % self.batch, self.batch
@@ -84,7 +84,7 @@ class DynamicalExp3(ArmLearner):
         if place == (1 if self.misaligned else batch - 1):
             played = self._rows == array(action)
             self._learn(played, self._t * (self._scale / batch) + self._shift)
-            self._t *= 0.0
+            self._t[:] = 0.0
         if place == batch - 1:
             self._draw((self.rounds + 1) // batch)
 

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from bandits.linear.arrays import Array, joined
 from bandits.linear.count_ridge import CountRidge
-from bandits.linear.dyn_lin_ucb import CountUCB, checked_features, ridge_of
+from bandits.linear.dyn_lin_ucb import CountUCB, ridge_of
 from bandits.linear.dynamics import Dynamics
-from orbs import Feedback, array, reject
+from orbs import Feedback, array, reject, tensor
 
 __all__ = ["DynamicalDLinUCB", "DynamicalLinUCB", "ExperimentFacts"]
+
+
+LARGEST_POWER = 300.0  # of e, so that sums of squares of what is undone stay numbers too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,13 @@ class ExperimentFacts:
     def __post_init__(self) -> None:
         if self.horizon < 1:
             reject("horizon", "at least 1 round", self.horizon, "give the number of rounds")
+        if not (math.isfinite(self.budget) and self.budget >= 0):
+            reject("budget", "a finite number of at least 0", self.budget, "give the largest sum of an action's inputs")
+
+
+def _known(tuning: str, known: Sequence[str]) -> None:
+    if tuning not in known:
+        reject("tuning", " or ".join(map(repr, known)), repr(tuning), "choose one")
 
 
 class DynamicalLinUCB(CountUCB):
@@ -53,6 +63,7 @@ class DynamicalLinUCB(CountUCB):
         first_action: int | None = None, runs: int | Sequence[int] = 1, seed: int = 0,
         device: torch.device | str = "cpu", **common: Any,
     ) -> None:  # fmt: skip
+        _known(tuning, ("log", "one", "dynamic"))
         ridge = ridge_of(facts.horizon, 1.0 if tuning == "one" else None)
         super().__init__(features, ridge, first_action, "dynamical-lin-ucb", runs, seed, device, **common)
         self.facts, self.tuning = facts, tuning
@@ -83,10 +94,15 @@ class DynamicalDLinUCB(CountUCB):
         discount: float | None = None, first_action: int | None = None, runs: int | Sequence[int] = 1, seed: int = 0,
         device: torch.device | str = "cpu", **common: Any,
     ) -> None:  # fmt: skip
+        _known(tuning, ("log", "one"))
         default = 0.999999 if tuning == "log" else 0.999999999
         self.discount = default if discount is None else discount
         if not 0 < self.discount < 1:
             reject("discount", "a number between 0 and 1, exclusive", discount, "e.g. 0.999999")
+        if tuning == "one" and -facts.horizon * math.log(self.discount) > LARGEST_POWER:
+            least = math.exp(-LARGEST_POWER / facts.horizon)
+            wanted = f"at least {least:.8f}, whose power of -{facts.horizon} is no overflow"
+            reject("discount", wanted, discount, "forget more slowly: this tuning undoes the discount")
         ridge = ridge_of(facts.horizon, 1.0 if tuning == "one" else None)
         super().__init__(features, ridge, first_action, "dynamical-d-lin-ucb", runs, seed, device, **common)
         self.facts, self.tuning = facts, tuning
@@ -94,7 +110,7 @@ class DynamicalDLinUCB(CountUCB):
             # V and W are sums over the actions and, for their ridges, over the unit vectors.
             d = self.features.shape[1]
             eye = torch.eye(d, dtype=torch.float64, device=self.device)
-            self._all = CountRidge(torch.cat([checked_features(features, device), eye]), self.runs)
+            self._all = CountRidge(torch.cat([self.features, eye]), self.runs)
             self.once, self.twice = self.zeros(self.arms + d), self.zeros(self.arms + d)
             self.once[:, self.arms :] = self.twice[:, self.arms :] = self.ridge_weight
             self._once, self._twice = array(self.once.mT), array(self.twice.mT)
@@ -104,12 +120,22 @@ class DynamicalDLinUCB(CountUCB):
         known, lam, d, g = self.facts.dynamics, self.ridge_weight, self.features.shape[1], self.discount
         seen = -math.expm1(2 * time * math.log(g)) / (1 - g * g)  # (1 - g^2t) / (1 - g^2)
         if self.tuning == "log":
-            volume = d / 2 * math.log1p(time * known.action_norm**2 / (d * lam) * seen)
-            noise = math.sqrt(2 * known.variance * (math.log(self.facts.horizon) + volume))
-            return known.gain * math.sqrt(lam) + noise
+            return known.radius(time * seen, self.facts.horizon, lam, d, transient=False)
         mu = lam * g**-time
         volume = d * math.log1p(self.facts.budget**2 * seen / (d * mu))
         return known.action_weight * math.sqrt(mu) + known.noise * math.sqrt(2 * math.log(self.facts.horizon) + volume)
+
+    @property
+    def estimate(self) -> Tensor:
+        if self.tuning == "log":
+            return super().estimate
+        return self._all.estimate(self._once, joined(self._sums, self._none), 0.0)
+
+    def widths(self) -> Tensor:
+        if self.tuning == "log":
+            return super().widths()
+        widths2 = self._all.look(self._once, joined(self._sums, self._none), 0.0)[1]
+        return tensor(widths2[: self.arms]).sqrt().mT
 
     def _take(self, action: Tensor, reward: Tensor, feedback: Feedback) -> None:
         if self.tuning == "one":

@@ -72,7 +72,7 @@ class Dynamics:
         gain = self.action_weight + self.state_weight * self.input_norm / (1 - self.spectral_radius)
         return gain * self.action_norm
 
-    def radius(self, time: int, horizon: int, ridge: float, dimension: int, transient: bool = True) -> float:
+    def radius(self, time: float, horizon: int, ridge: float, dimension: int, transient: bool = True) -> float:
         """beta(t) of DynLin-UCB after `time` rounds, delta = 1 / horizon; with or without its transient term."""
         volume = dimension / 2 * math.log1p(time * self.action_norm**2 / (dimension * ridge))
         bias = self.transient_gain / math.sqrt(ridge) * (1 + math.log(time + 1)) if transient else 0.0
@@ -97,16 +97,24 @@ class Epochs:
 
     def restart(self) -> None:
         self.number, self.start, self._held = 1, 0, 0
-        self._next = 1 / self.spectral_radius if self.spectral_radius >= SMALLEST_RADIUS else math.inf
+        self._next = self._power(1) if self.spectral_radius >= SMALLEST_RADIUS else math.inf
         self.end = 1 + self.first
+
+    def _power(self, rounds: int) -> float:
+        """rho^-rounds."""
+        return self.spectral_radius**-rounds
 
     def advance(self) -> None:
         """Go on to the next epoch."""
         self.number += 1
         # By products, not by a quotient of logarithms, which can fall short by rounding where m is a power of 1 / rho.
-        while self._next <= self.number * (1 + 1e-12):
-            self._held += 1
-            self._next = self.spectral_radius ** -(self._held + 1)
+        enough = self.number * (1 + 1e-12)
+        if self._next <= enough:
+            # A guess that may be one off, then products.
+            self._held = max(self._held, int(math.log(enough) / -math.log(self.spectral_radius)) - 1)
+            while self._power(self._held + 1) <= enough:
+                self._held += 1
+            self._next = self._power(self._held + 1)
         self.start, self.end = self.end, self.end + 1 + self._held
 
     def seek(self, rounds: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 import bandits
 from orbs import Philox
+
+BLOCK = 64  # rounds whose numbers are drawn at a time
 
 # No constant is 1 where that would hide a factor; the range of rewards is not [0, 1].
 ARMS = {"domain": ("arms", {"dimension": 5}), "arms": 5, "reward_low": -1.0, "reward_high": 2.0, "horizon": 400}
@@ -138,22 +142,30 @@ def built(name, hyperparameters=None, runs=1, **changes):
     return make(name, {**HOMES[name], **changes}, runs=runs, **(hyperparameters or {}))
 
 
+@functools.cache
+def _drawn(what, block, runs, count):
+    """(R, BLOCK, count) normal numbers for contexts, uniform ones for rewards."""
+    philox = Philox({"contexts": 11, "rewards": 12}[what], runs)
+    draw = philox.normal if what == "contexts" else philox.uniform
+    return draw(f"tests/{what}", block * BLOCK, BLOCK, count, torch.float64)
+
+
 def contexts(facts, round, runs):
     """What is shown before a round, as the facts say: (R, d), (R, K, d) or None. A function of (run id, round)."""
     d = facts.get("context_dimension") or facts.get("feature_dimension")
     if d is None:
         return None
     count = d if facts.get("context_dimension") else facts["arms"] * d
-    numbers = Philox(11, runs).normal("tests/contexts", round, 1, count, torch.float64)[:, 0]
+    numbers = _drawn("contexts", round // BLOCK, tuple(runs), count)[:, round % BLOCK]
     if not facts.get("context_dimension"):
-        numbers = numbers.view(len(runs), facts["arms"], d)
+        numbers = numbers.reshape(len(runs), facts["arms"], d)
     return 0.7 * numbers / numbers.norm(dim=-1, keepdim=True)
 
 
 def rewards(facts, round, arm, runs):
     """(R,) in the facts' range, better for higher arms; a function of (run id, round, arm)."""
     low, high = facts.get("reward_low", -0.5), facts.get("reward_high", 1.5)
-    u = Philox(12, runs).uniform("tests/rewards", round, 1, 1, torch.float64)[:, 0, 0]
+    u = _drawn("rewards", round // BLOCK, tuple(runs), 1)[:, round % BLOCK, 0]
     chance = 0.2 + 0.6 * (arm + 1) / facts["arms"]
     return low + (high - low) * torch.where(u < chance, 1.0 - 0.3 * u, 0.3 * u)
 

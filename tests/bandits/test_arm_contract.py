@@ -10,7 +10,7 @@ from bandits.config import CONFIGS
 from orbs import Feedback
 from tests.bandits.arm_homes import ARMS, HOMES, VARIANTS, built, contexts, make, play
 
-ROUNDS, RUNS = 60, 5
+ROUNDS, RUNS = 45, 5
 CASES = pytest.mark.parametrize(("name", "given"), VARIANTS, ids=lambda value: str(value))
 FIRST = pytest.mark.parametrize("name", list(HOMES))
 NAMED = pytest.mark.parametrize("name", [name for name in HOMES if "@" not in name])
@@ -63,12 +63,12 @@ def test_runs_are_independent(name, given):
 
 @CASES
 def test_a_seed_is_a_stream(name, given):
-    first = play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], ROUNDS)
-    assert torch.equal(first, play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], ROUNDS))
+    first = play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], 15)
+    assert torch.equal(first, play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], 15))
 
 
 @CASES
-@pytest.mark.parametrize("stop", [0, 1, 37])
+@pytest.mark.parametrize("stop", [1, 29])
 def test_resume_equals_a_straight_run(name, given, stop):
     straight = built(name, given, RUNS)
     whole = play(straight, HOMES[name], ROUNDS)
@@ -130,7 +130,7 @@ def test_one_arm(name, given):
 
 
 @CASES
-@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("level", [0.0, 1.0])
 def test_constant_rewards_give_no_nan(name, given, level):
     facts, learner = HOMES[name], built(name, given, RUNS)
     low, high = facts.get("reward_low", 0.0), facts.get("reward_high", 1.0)

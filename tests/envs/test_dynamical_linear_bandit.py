@@ -137,6 +137,19 @@ def test_the_law_of_an_epoch(name, rounds):
     np.testing.assert_allclose(factor @ factor.T, wanted @ wanted.T, atol=1e-12)
 
 
+def test_the_law_of_a_million_rounds():
+    """It settles: the last reward's mean is the steady one, its variance the stationary one."""
+    system = find_system("advertising")
+    mean, added, factor = epoch_law(system, 0.0, 1.0, 10**6)
+    np.testing.assert_allclose(added[1], system.steady, atol=1e-12)
+    np.testing.assert_allclose(mean[1:], 0, atol=1e-12)
+    spread = np.zeros((3, 3))
+    for _ in range(400):
+        spread = system.A @ spread @ system.A.T + np.eye(3)
+    np.testing.assert_allclose((factor @ factor.T)[1, 1], system.omega @ spread @ system.omega, rtol=1e-6)
+    np.testing.assert_allclose((factor @ factor.T)[2:, 2:], spread, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_jumps_without_noise_are_steps(name):
     jumper = DynamicalLinearBandit(name, 40, runs=2, noise=0.0)

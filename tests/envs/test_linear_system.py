@@ -84,6 +84,10 @@ def test_transient_growth():
     nilpotent = small(A=[[0.0, 3.0], [0.0, 0.0]], B=[[0.0], [1.0]], C=[[1.0, 0.0]])
     assert (nilpotent.spectral_radius, nilpotent.transient) == (0.0, 3.0)
     assert small(A=[[0.0]]).transient == 1.0
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    turned = small(A=turn.T @ [[0, 3, 1], [0, 0, 3], [0, 0, 0]] @ turn, B=[[0.0]] * 3, C=[[0.0] * 3])
+    assert turned.spectral_radius == 0.0  # eigenvalues are computed as some 1e-5
+    assert turned.transient == pytest.approx(np.linalg.norm(np.linalg.matrix_power(turned.A, 2), 2), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -145,6 +149,14 @@ def test_bad_files(tmp_path):
         A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]], max_daily_budget=0.5, max_camp_budget=1.0, min_camp_budget=0.0,
         noise_sigma=0.2, expert=[3.0],
     )  # fmt: skip
+    for key, value, said in (
+        ("noise_sigma", "abc", r"system.noise_sigma: expected a number, got 'abc'"),
+        ("max_camp_budget", None, r"system.max_camp_budget: expected a number, got None"),
+        ("expert", ["a"], r"system.expert: expected a matrix of numbers"),
+    ):
+        path.write_text(json.dumps({**whole, key: value}))
+        with pytest.raises(ValueError, match=said):
+            find_system(str(path))
     path.write_text(json.dumps(whole))
     system = find_system(str(path))
     assert (system.name, system.noise, system.actions.tolist()) == ("mine", 0.2, [[0.5]])

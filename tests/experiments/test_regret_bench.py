@@ -103,6 +103,7 @@ def test_a_unit_that_fails_does_not_stop_the_others(file, tmp_path, capsys):
     assert len(list((tmp_path / "out").rglob("metrics.parquet"))) == 5
 
 
+@pytest.mark.proof
 def test_processes_side_by_side_give_the_same(file, tmp_path):
     given = dict(name=str(file), algos=("short", "expert"), problems=("dynamical-advertising",))
     for jobs in (1, 2):
@@ -121,6 +122,7 @@ def test_what_the_command_line_changes(file):
         ({"algos": ("ucb1",)}, r"--algos: expected some of dyn-lin-ucb, short, expert, got 'ucb1'"),
         ({"problems": ("sea-iid",)}, r"--problems: expected some of dynamical-synthetic,noise=0.1, "),
         ({"runs": 0}, r"--runs: expected at least 1, got 0"),
+        ({"set": ("dynlin.ridge=3",)}, r"--set: expected LEARNER.FIELD=VALUE of dyn-lin-ucb, .*got 'dynlin.ridge=3'"),
         ({"datasets": ("x",)}, r"--datasets: expected none in a benchmark of regret"),
         ({"eval_every": 5}, r"--eval-every: expected none in a benchmark of regret"),
     ):
@@ -141,6 +143,7 @@ def test_what_the_command_line_changes(file):
         ('short = "dyn-lin-ucb"', "", r"learners: expected learners of `orbs list`, or variants, got 'short'"),
         ("noise=0.1", "noise", r"--problem-set: expected NAME=VALUE, got 'noise'"),
         ('"dynamical-advertising"]\nlearners', '"dyn"]\nlearners', r"problems: expected problems of .*got 'dyn'"),
+        ("short.ridge=1", "shirt.ridge=1", r"set: expected LEARNER.FIELD=VALUE of .*got 'shirt.ridge=1'"),
         ("jump = true", "jump = 1", r"jump: expected true or false, got 1"),
         ('expert = ["dynamical-advertising"]', 'expert = ["x"]', r"only.expert: expected learners .*got 'x'"),
         ('["expert", 60, 10, 2.1570911, 0]', '["expert", 60, 10]', r"reference.values.*expected lines of \[learner"),

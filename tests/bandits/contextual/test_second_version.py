@@ -69,7 +69,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "given", "plain"), CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("name", "given", "plain"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_the_second_version_plays_the_same_arms(name, given, plain):
     rng = np.random.default_rng(len(name))
     weights = rng.normal(size=(ARMS, D))

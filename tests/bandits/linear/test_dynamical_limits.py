@@ -18,7 +18,7 @@ from bandits.linear.dynamical_exp3 import BatchExp3, DynamicalExp3, batch_length
 from bandits.linear.dynamical_lin_ucb import DynamicalDLinUCB, DynamicalLinUCB, ExperimentFacts
 from bandits.linear.dynamics import Dynamics, Epochs, epochs_within
 from bandits.linear.fixed_plan import FixedPlan
-from envs.dynamical_linear_bandit import DynamicalLinearBandit
+from envs.dynamical_linear_bandit import DynamicalLinearBandit, epoch_law
 from envs.linear_system import LinearSystem
 from orbs import Feedback, array
 from tests.bandits.linear import reference_dynamical as plain
@@ -100,8 +100,8 @@ def test_an_exact_tie_goes_to_the_lowest_arm_however_the_actions_are_turned():
     s, rng = plain.plant("synthetic", 0.01), np.random.default_rng(3)
     for _ in range(20):
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-        learner = DynLinUCB(s.actions @ turn, known(s), 1000, first_action=0, spectral_radius=0.0)
-        for arm, reward in ((0, 0.2), (5, 0.61)):
+        learner = DynLinUCB(s.actions @ turn, known(s), 1000, first_action=0)
+        for arm, reward in ((0, 0.35), (5, 0.26)):
             assert learner.act().tolist() == [arm]
             learner.observe(learner.act(), torch.tensor([reward], dtype=torch.float64))
         assert learner.act().tolist() == [1]
@@ -109,9 +109,11 @@ def test_an_exact_tie_goes_to_the_lowest_arm_however_the_actions_are_turned():
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 def test_the_lowest_of_the_best(kind):
-    scores = kind(np.array([[1.0, -2e6, 0.0, 0.5], [1 + 1e-12, -1e6 - 2e-5, 0.0, 3.0], [1 - 1e-12, -1e6, 1e-9, 3.0]]))
-    assert np.asarray(first_best(scores, 1e-10)).tolist() == [0, 1, 2, 1]
-    assert np.asarray(first_best(scores)).tolist() == [1, 2, 2, 1]
+    """Within 1e-10, relative to what is larger than 1."""
+    columns = [[1.0, 1 + 1e-12, 1 - 1e-12], [-2e6, -1e6 - 2e-5, -1e6], [0, 0, 1e-9], [0.5, 3.0, 3.0], [0, 0, 5e-11]]
+    scores = kind(np.array(columns).T)
+    assert np.asarray(first_best(scores, 1e-10)).tolist() == [0, 1, 2, 1, 0]
+    assert np.asarray(first_best(scores)).tolist() == [1, 2, 2, 1, 2]
 
 
 def test_the_two_ways_to_play_give_the_same_without_noise():
@@ -236,11 +238,11 @@ def test_with_radius_zero_it_is_lin_ucb(kind, tuning):
 @pytest.mark.parametrize("noise", [0.01, 0.3])
 def test_the_confidence_interval_covers(system, noise):
     s = plain.plant(system, noise)
-    world, learner = DynamicalLinearBandit(system, 1500, 20, 1, noise=noise), None
-    learner = DynLinUCB(s.actions, known(s), 1500, runs=20, seed=1)
+    world = DynamicalLinearBandit(system, 600, 20, 1, noise=noise)
+    learner = DynLinUCB(s.actions, known(s), 600, runs=20, seed=1)
     missed = []
-    while world.round < 1500:
-        jumped(learner, world, min(1500, world.round + learner.hold()))
+    while world.round < 600:
+        jumped(learner, world, min(600, world.round + learner.hold()))
         error = (learner.estimate - torch.as_tensor(s.h)) @ torch.as_tensor(s.actions).mT
         missed.append(error.abs() > learner.beta(learner.rounds) * learner.widths())
     assert not torch.stack(missed).any()
@@ -252,8 +254,8 @@ def test_the_confidence_interval_covers(system, noise):
 @SYSTEMS
 def test_an_epoch_s_last_reward_in_closed_form(system):
     s = plain.plant(system, 0.01)
-    world, learner = DynamicalLinearBandit(system, 3000, 2, noise=0.0), None
-    learner = DynLinUCB(s.actions, known(s), 3000, runs=2, seed=4)
+    world = DynamicalLinearBandit(system, 1500, 2, noise=0.0)
+    learner = DynLinUCB(s.actions, known(s), 1500, runs=2, seed=4)
     biased = []
 
     def judge(arm, rounds, feedback, before):
@@ -268,6 +270,32 @@ def test_an_epoch_s_last_reward_in_closed_form(system):
 
     jumped(learner, world, seen=judge)
     assert max(biased) > 0.05
+
+
+@SYSTEMS
+@pytest.mark.parametrize("rounds", [1, 2, 6])
+def test_the_law_of_held_rounds_is_that_of_the_rounds(system, rounds):
+    """(sum of rewards, last reward, next state) as a linear map of state, action and every noise, number by number."""
+    s, world = plain.plant(system, 0.3), DynamicalLinearBandit(system, noise=0.3)
+    assert world.state_noise == 0.3
+    assert world.output_noise == pytest.approx(0.3 * math.sqrt(3))  # three outputs, each with noise of its own
+    assert DynamicalLinearBandit(system, noise=0.3, output_noise="single").output_noise == 0.3
+
+    def played(x, u, states, rewards):
+        one = plain.Simulation(s, lambda t: (0.3 * states[t], 0.3 * math.sqrt(3) * rewards[t]))
+        one.x = x
+        found = [one.step(u) for _ in range(rounds)]
+        return np.array([sum(found), found[-1], *one.x])
+
+    zero, quiet = np.zeros(3), (np.zeros((rounds, 3)), np.zeros(rounds))
+    of_state = np.array([played(e, zero, *quiet) for e in np.eye(3)]).T
+    of_action = np.array([played(zero, e, *quiet) for e in np.eye(3)]).T
+    every = np.eye(4 * rounds)
+    of_noise = np.array([played(zero, zero, e[: 3 * rounds].reshape(-1, 3), e[3 * rounds :]) for e in every]).T
+    mean, added, factor = epoch_law(world.system, 0.3 * math.sqrt(3), 0.3, rounds)
+    np.testing.assert_allclose(mean, of_state, atol=1e-13)
+    np.testing.assert_allclose(added, of_action, atol=1e-13)
+    np.testing.assert_allclose(factor @ factor.T, of_noise @ of_noise.T, atol=1e-13)
 
 
 # Item 7: another upper bound on the spectral radius.
@@ -442,7 +470,7 @@ HOLD = pytest.mark.parametrize("name", ["dyn", "dyn-late", "batch-exp3"])
 
 @HOLD
 @pytest.mark.parametrize("jumping", [False, True])
-@pytest.mark.parametrize("stop", [1, 2, 5, 31, 32, 33, 34, 35, 36, 37])
+@pytest.mark.parametrize("stop", [1, 5, 34, 36])
 def test_resume_within_a_held_action(name, stop, jumping):
     s = plain.plant("advertising", 0.3)
     make = functools.partial(MAKE[name], s.actions, s, 120, runs=3, seed=2)
@@ -522,6 +550,72 @@ def test_a_plan_is_held_for_ever():
     other = FixedPlan([0.2, 0.4], 3)
     other.load_state_dict(learner.state_dict())
     assert other.rounds == learner.rounds
+
+
+@pytest.mark.parametrize("name", ["dyn", "lin", "d-lin"])
+def test_the_first_arm_is_any_of_them(name):
+    s = plain.plant("advertising", 0.01)
+    first = MAKE[name](s.actions, s, 100, runs=3000, seed=1).act()
+    counts = torch.bincount(first, minlength=6).double()
+    assert float(((counts - 500) ** 2 / 500).sum()) < 25.7  # chi-squared with 5 degrees, 1 - 1e-4
+    assert not torch.equal(first, MAKE[name](s.actions, s, 100, runs=3000, seed=2).act())
+
+
+# By name: what the configuration and the problem's facts say reaches the learner.
+
+NAMED = [
+    ("dyn-lin-ucb", {}, lambda u, d, f: DynLinUCB(u, d, 300, runs=3, seed=4)),
+    (
+        "dyn-lin-ucb",
+        {"ridge": 0.4, "spectral_radius": 0.3, "replicate_offset": True},
+        lambda u, d, f: DynLinUCB(u, d, 300, ridge=0.4, spectral_radius=0.3, replicate_offset=True, runs=3, seed=4),
+    ),
+    ("dynamical-lin-ucb", {}, lambda u, d, f: DynamicalLinUCB(u, f, runs=3, seed=4)),
+    ("dynamical-lin-ucb", {"tuning": "one"}, lambda u, d, f: DynamicalLinUCB(u, f, tuning="one", runs=3, seed=4)),
+    (
+        "dynamical-lin-ucb",
+        {"tuning": "dynamic"},
+        lambda u, d, f: DynamicalLinUCB(u, f, tuning="dynamic", runs=3, seed=4),
+    ),
+    ("dynamical-d-lin-ucb", {}, lambda u, d, f: DynamicalDLinUCB(u, f, runs=3, seed=4)),
+    (
+        "dynamical-d-lin-ucb",
+        {"tuning": "one", "discount": 0.95},
+        lambda u, d, f: DynamicalDLinUCB(u, f, tuning="one", discount=0.95, runs=3, seed=4),
+    ),
+    ("dynamical-exp3", {}, lambda u, d, f: DynamicalExp3(6, d, 300, runs=3, seed=4)),
+    ("batch-exp3", {}, lambda u, d, f: BatchExp3(6, d, 300, runs=3, seed=4)),
+    (
+        "batch-exp3",
+        {"batch": 4, "replicate_misalignment": True},
+        lambda u, d, f: BatchExp3(6, d, 300, batch=4, replicate_misalignment=True, runs=3, seed=4),
+    ),
+    ("ar2", {}, lambda u, d, f: AR2(6, d.spectral_radius, 0.2, runs=3, seed=4)),
+    (
+        "ar2",
+        {"correlation": 0.5, "replicate_quirks": True},
+        lambda u, d, f: AR2(6, 0.5, 0.2, replicate_quirks=True, runs=3, seed=4),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "direct"), NAMED, ids=str)
+def test_a_learner_by_name_is_the_learner(name, given, direct):
+    worlds = [DynamicalLinearBandit("advertising", 300, 3, 6, noise=0.2) for _ in range(2)]
+    d = dynamics_in(worlds[0])
+    mine = known(plain.plant("advertising", 0.2))
+    assert dataclasses.astuple(d) == pytest.approx(dataclasses.astuple(mine), rel=1e-12)
+    one = bandits.make(name, worlds[0].facts, 3, 4, **given)
+    other = direct(worlds[1].facts["features"], d, ExperimentFacts(d, 300, 1.5))
+    assert torch.equal(stepped(one, worlds[0]), stepped(other, worlds[1]))
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_only_a_problem_with_a_planner_has_an_expert():
+    with pytest.raises(ValueError, match=r"expert: expected a problem with a human planner, got one without"):
+        bandits.make("expert", DynamicalLinearBandit("synthetic").facts, 1)
 
 
 # What is refused.
@@ -669,28 +763,24 @@ def test_regret_is_the_reference_s(name, place):
 @pytest.mark.proof
 def test_regret_at_a_longer_horizon():
     s = plain.plant("synthetic", 0.01)
-    world = DynamicalLinearBandit("synthetic", 100_000, 50, 11)
-    jumped(DynLinUCB(s.actions, known(s), 100_000, runs=50, seed=3), world)
+    world = DynamicalLinearBandit("synthetic", 100_000, 20, 11)
+    jumped(DynLinUCB(s.actions, known(s), 100_000, runs=20, seed=3), world)
     regret = pseudo(world)
-    error = math.hypot(float(regret.std()) / math.sqrt(50), 0.1)
+    error = math.hypot(float(regret.std()) / math.sqrt(20), 0.1)
     assert float(regret.mean()) == pytest.approx(2421.4, abs=4 * error + 0.05)
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize(
-    ("system", "values", "slope"),
-    [("advertising", (1294, 11137, 75579), (0.80, 0.86)), ("synthetic", (647.0, 2338, 9803), (0.60, 0.65))],
-)
-def test_slopes_within_one_long_run(system, values, slope):
-    """Four runs of a million rounds each; the reference's values at 1e4, 1e5, 1e6."""
-    s = plain.plant(system, 0.01)
-    world = DynamicalLinearBandit(system, 10**6, 4, 11)
+def test_the_slope_within_one_long_run():
+    """The reference's values at 1e4, 1e5 and 1e6 rounds on the advertising system."""
+    s = plain.plant("advertising", 0.01)
+    world = DynamicalLinearBandit("advertising", 10**6, 4, 11)
     learner, found = DynLinUCB(s.actions, known(s), 10**6, runs=4, seed=3), []
     for stop in (10**4, 10**5, 10**6):
         jumped(learner, world, stop)
         found.append(float(pseudo(world).mean()))
-    np.testing.assert_allclose(found, values, rtol=0.005)
-    assert slope[0] < math.log10(found[2] / found[1]) < slope[1]
+    np.testing.assert_allclose(found, (1294, 11137, 75579), rtol=0.005)
+    assert 0.80 < math.log10(found[2] / found[1]) < 0.86
 
 
 @pytest.mark.proof

@@ -300,6 +300,21 @@ def test_ar2_with_little_slack_plays_the_superior_arm():
     assert superior.double().mean() > 0.6
 
 
+@pytest.mark.parametrize("reward", [0.0, -0.4])
+def test_ar2_where_estimates_tie_or_fall(reward):
+    """With rewards of 0 all estimates tie: the last arm played is the superior one. Negative ones fade upwards."""
+    s = plain.plant("advertising", 0.01)
+    learner = AR2(6, s.rho, s.sigma, runs=RUNS, seed=SEED)
+    u = numbers(learner, "ar2/ties", 6)
+    references = [plain.Ar2(s, functools.partial(least, u[run])) for run in RUNS]
+    for t in range(60):
+        arm = learner.act().clone()
+        assert arm.tolist() == [one.choose() for one in references], t
+        for one, a in zip(references, arm.tolist(), strict=True):
+            one.update(a, reward)
+        learner.observe(arm, torch.full((3,), reward, dtype=torch.float64))
+
+
 # The torch path beside the NumPy path, in the package's own world, and by jumps.
 
 LEARNERS = {

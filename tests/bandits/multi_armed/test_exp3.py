@@ -43,7 +43,9 @@ def table(rounds=ROUNDS, arms=K, runs=RUNS, low=LOW, high=HIGH):
     return low + (high - low) * u
 
 
-@pytest.mark.parametrize(("name", "given", "reference"), CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("name", "given", "reference"), CASES, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_plain_loops_say_the_same(name, given, reference):
     rewards, learner = table(), make(name, FACTS, runs=RUNS, **given)
     arms, chances = [], []

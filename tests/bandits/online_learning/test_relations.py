@@ -204,6 +204,7 @@ class TestGames:
         gap = float((x @ matrix).amax() - (y @ matrix.T).amin())
         return gap, max(x_paid - float(x_total.amin()), y_paid - float(y_total.amin()))
 
+    @pytest.mark.proof
     def test_optimism_makes_regret_constant(self):
         for rounds, known in ((100, 9.3e-3), (1000, 5.0e-4), (10_000, 5.0e-5)):
             gap, regret = self.gap(OptimisticFTRL, rounds)
