@@ -257,8 +257,20 @@ class RegretLearner(Protocol):
 
     @property
     def runs(self) -> int: ...
+    @property
+    def holds(self) -> bool:
+        """Whether actions stay for several rounds: `hold` says for how many, `skip` lets them pass."""
+
     def act(self, observation: Tensor | None = None) -> Tensor: ...
     def observe(self, action: Tensor, feedback: Feedback) -> None: ...
+    def hold(self) -> int: ...
+    def skip(self, rounds: int) -> None: ...
+    def check(self) -> None:
+        """Raise what `observe` could not on a device that must not wait."""
+
+    def regret_bound(self) -> Tensor | None:
+        """(R,) a bound on the regret so far, None where no theorem gives one."""
+
     def finite(self) -> Tensor:
         """(R,) whether everything that the run has learned is finite."""
 
@@ -277,7 +289,18 @@ class World(Protocol):
 
     num_envs: int
     horizon: int
+    round: int
     facts: Mapping[str, Any]
+
+    @property
+    def loss(self) -> Tensor:
+        """(R,) the sum of the losses so far."""
+
+    def context(self) -> Tensor | None:
+        """What a learner is shown before the coming round."""
+
+    def twin(self) -> World:
+        """A fresh one at the first round that meets the same numbers."""
 
     def reset(self, *, seed: int | None = None) -> tuple[Tensor, dict[str, Any]]: ...
     def step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]: ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from bandits.facts import Facts
 from orbs import reject
 
-__all__ = ["arm_arguments", "noise_scale"]
+__all__ = ["arm_arguments", "noise_scale", "ranged"]
 
 
 def arm_arguments(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,4 +31,10 @@ def noise_scale(facts: Facts, given: float | None) -> float:
     """What scales a bonus made for rewards in [0, 1]: 1 where rewards have a range, else the noise's deviation."""
     if given is not None:
         return given
-    return 1.0 if facts.facts.get("reward_low") is not None else facts("noise")
+    return 1.0 if ranged(facts.facts) else facts("noise")
+
+
+def ranged(facts: Mapping[str, Any]) -> bool:
+    """Whether rewards lie in a stated range of some length, as `ArmLearner.bounded` has it."""
+    low, high = facts.get("reward_low"), facts.get("reward_high")
+    return low is not None and high is not None and -math.inf < low < high < math.inf

@@ -37,7 +37,7 @@ class Draws:
 
     def __init__(self, philox: Philox, purpose: str, count: int = 1, normal: bool = False) -> None:
         self.philox, self.purpose, self.count, self.normal = philox, purpose, count, normal
-        self.block = min(BLOCK_ROUNDS, max(16, BLOCK_NUMBERS // (count * len(philox.runs))))
+        self.block = min(BLOCK_ROUNDS, max(1, BLOCK_NUMBERS // (count * len(philox.runs))))
         self._first = -1
         self._rows: Sequence[Tensor] = ()
 
@@ -133,7 +133,7 @@ class ArmLearner(Learner):
 
         Args:
             action: (R,) int64 the arms that were played.
-            feedback: with their rewards (R,), or the rewards themselves.
+            feedback: with their rewards (R,), or the rewards themselves; numbers of any type.
 
         Raises:
             ValueError: no reward, an arm that is none, another shape, a number that is not finite or outside the
@@ -147,6 +147,8 @@ class ArmLearner(Learner):
         if action.shape != (self.runs,) or action.dtype != torch.int64:
             given = f"{action.dtype} of shape {tuple(action.shape)}"
             reject("action", f"int64 of shape ({self.runs},)", given, "give the arm of each run")
+        if reward.dtype != torch.float64:
+            reward = reward.double()
         rewards = torch.aminmax(reward)
         # What `act` answered is an arm; looking would cost more than many a learner.
         played = None if action is self._given else torch.aminmax(action)
@@ -154,7 +156,9 @@ class ArmLearner(Learner):
             self._refuse(rewards, played)
         else:
             self._rewards = _wider(self._rewards, rewards)
-            self._played = self._played if played is None else _wider(self._played, played)
+            if played is not None:
+                self._played = _wider(self._played, played)
+                action = action.clamp(0, self.arms - 1)  # an index outside would end all work on the device
         self._take(action, reward, feedback if isinstance(feedback, Feedback) else Feedback(reward))
         self.rounds += 1
 

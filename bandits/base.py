@@ -91,6 +91,8 @@ class Learner(ABC):
             if state[name].shape != tensor.shape:
                 given = f"shape {tuple(state[name].shape)}"
                 reject(f"state.{name}", f"shape {tuple(tensor.shape)}", given, "load a state of the same learner")
+        if state["rounds"].ndim or int(state["rounds"]) < 0:
+            reject("state.rounds", "a number of rounds", state["rounds"], "load a state of the same learner")
         for name, tensor in own.items():
             tensor.copy_(state[name])
         self.rounds = int(state["rounds"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -93,14 +94,32 @@ def _bundled(name: str) -> tuple[np.ndarray, np.ndarray]:
 def _npz(path: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file["X"], np.float64), np.asarray(file["y"])
-    except (KeyError, ValueError, OSError, EOFError) as error:
+            x, y = file["X"], file["y"]
+            if x.dtype.kind not in "biuf":
+                raise ValueError(f"X of type {x.dtype}")
+            return np.asarray(x, np.float64), np.asarray(y)
+    except Exception as error:  # a damaged file can raise anything
         reject(FIELD, "an .npz with arrays X and y of numbers", f"{path} ({error})", "np.savez(path, X=X, y=y)")
 
 
 def _csv(path: str) -> tuple[np.ndarray, np.ndarray]:
     try:
-        frame = pd.read_csv(path, keep_default_na=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Without index_col a line with a field too many would make the class an index.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, keep_default_na=False, index_col=False)
+    except Exception as error:  # a damaged file can raise anything
         reject(FIELD, "a table of comma-separated values", f"{path} ({error})", "check the file")
+    for name in frame.columns:
+        column = frame[name]
+        if pd.api.types.is_numeric_dtype(column):
+            continue
+        words = column.astype(str)
+        numbers = pd.to_numeric(words, errors="coerce").notna()
+        # A cell that is empty, or a word among numbers, would turn a column of numbers into one of words.
+        bad = (words == "") | (~numbers if numbers.mean() > 0.5 else False)
+        if bad.any():
+            row = int(np.argmax(bad.to_numpy()))
+            wanted = "a value in every cell, and columns of numbers or of words"
+            reject(FIELD, wanted, f"'{words.iloc[row]}' in column {name}, row {row} of {path}", "mend or drop that row")
     return one_hot_columns(frame.iloc[:, 1:]), frame.iloc[:, 0].astype(str).to_numpy(str)

@@ -84,6 +84,8 @@ class Experts(RegretWorld):
         facts: dict[str, Any] = dict(arms=self.arms, loss_low=0.0, loss_high=1.0)
         if self._bandit:
             facts |= dict(reward_low=-1.0, reward_high=0.0)
+            if kind != "second-best-overtakes":
+                facts["best_arm"] = self.arms - 1 if self.means is None else int(self.means.argmin())
         else:
             facts |= dict(gradient_bound=float(np.sqrt(self.arms)), smoothness=0.0)
         seen = (0.0, 1.0, (1,) if self._bandit else None)

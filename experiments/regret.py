@@ -177,7 +177,7 @@ def _player(
     block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
     folder = options.out / _file_name(label) / f"{name}{block}"
     table = results.Table(options.experiment, name, label)
-    jumps = options.jump and learner.holds and hasattr(world, "advance")  # type: ignore[attr-defined]
+    jumps = options.jump and learner.holds and hasattr(world, "advance")
     described["jump"] = jumps
     return Player(name, base, folder, learner, world.twin(), described, table, [], theorem(base, config, world), jumps)
 

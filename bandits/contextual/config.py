@@ -112,7 +112,7 @@ class MeshUCBConfig(ContextualConfig):
     about: ClassVar[str] = "Lipschitz contexts: a uniform mesh, UCB1 in each cell"
 
     cells: int | None = None
-    """Along each axis; None: (T L^2/K)^(1/(d+2)), to the nearest whole number."""
+    """Along each axis; None: (T (L s)^2/K)^(1/(d+2)) for a box of side s, to the nearest whole number."""
     lipschitz: float | None = None
     """L there; None: the problem's, else 1."""
     low: float | None = number(None, least=-1e300)

@@ -17,12 +17,13 @@ __all__ = ["MeshUCB", "cells_per_axis"]
 MOST_CELLS = 2**20
 
 
-def cells_per_axis(horizon: int, arms: int, lipschitz: float, dimension: int) -> int:
-    """1/eps with eps = (K/(T L^2))^(1/(d+2)), to the nearest whole number, at least 1.
+def cells_per_axis(horizon: int, arms: int, lipschitz: float, dimension: int, side: float = 1.0) -> int:
+    """1/eps with eps = (K/(T (L s)^2))^(1/(d+2)), to the nearest whole number, at least 1.
 
+    The book's rule is that of the unit cube, into which a cube of side s goes with the constant L s.
     In many dimensions that is one cell: the bandit that looks at no context.
     """
-    return max(1, round(math.pow(horizon * lipschitz * lipschitz / arms, 1.0 / (dimension + 2))))
+    return max(1, round(math.pow(horizon * (lipschitz * side) ** 2 / arms, 1.0 / (dimension + 2))))
 
 
 class MeshUCB(ContextLearner):

@@ -74,11 +74,11 @@ def _square_cb(config: c.SquareCBConfig, facts: Facts, common: Common) -> ArmLea
 
 
 def _mesh_ucb(config: c.MeshUCBConfig, facts: Facts, common: Common) -> ArmLearner:
+    box = _first(config.low, facts, "context_low", 0.0), _first(config.high, facts, "context_high", 1.0)
     cells = config.cells
     if cells is None:
-        lipschitz = _first(config.lipschitz, facts, "lipschitz", 1.0)
-        cells = cells_per_axis(int(facts("horizon")), common["arms"], lipschitz, common["dimension"])
-    box = _first(config.low, facts, "context_low", 0.0), _first(config.high, facts, "context_high", 1.0)
+        lipschitz, side = _first(config.lipschitz, facts, "lipschitz", 1.0), max(box[1] - box[0], 0.0)
+        cells = cells_per_axis(int(facts("horizon")), common["arms"], lipschitz, common["dimension"], side)
     horizon = int(facts("horizon")) if config.time == "horizon" else None
     return MeshUCB(cells=cells, box=box, scale=noise_scale(facts, config.scale), horizon=horizon, **common)
 

@@ -40,6 +40,7 @@ class _Ridge:
         self.target = torch.zeros(self.runs, arms, dimension, dtype=torch.float64, device=like.device)
         self.weights = self.target.clone()
         eye = torch.eye(dimension, dtype=torch.float64, device=like.device)
+        self._eye = eye
         self.gram = (ridge * eye).repeat(self.runs, matrices, 1, 1)
         self.inverse = (eye / ridge).repeat(self.runs, matrices, 1, 1)
 
@@ -50,7 +51,8 @@ class _Ridge:
     def rebuild(self) -> None:
         """Inverse and weights from the exact sums."""
         factor = torch.linalg.cholesky_ex(self.gram)[0]  # the checking kind would make a device wait
-        self.inverse.copy_(torch.cholesky_inverse(factor))
+        # Not cholesky_inverse, whose rounding depends on a matrix's place among the others.
+        self.inverse.copy_(torch.cholesky_solve(self._eye.expand_as(factor), factor))
         self.weights.copy_(torch.cholesky_solve(self.target.unsqueeze(-1), factor).squeeze(-1))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Cholesky factors of many small matrices at once, runs last in memory: elementwise operations alone.
 
 LAPACK takes a call a matrix and wants the runs first. These take d steps for all runs together, are as fast, and give a
-run the same bits however many ride along. No step waits for the device.
+run the same numbers, up to rounding, however many ride along. No step waits for the device.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ __all__ = ["DLinUCB", "SWLinUCB", "discount_of", "window_of"]
 
 
 def window_of(dimension: int, horizon: int, variation: float) -> int:
-    """tau = (d T / B)^{2/3}, rounded up: B the length of theta's way through all rounds."""
-    return max(1, math.ceil(math.pow(dimension * horizon / variation, 2 / 3)))
+    """tau = (d T / B)^{2/3}, rounded up, at most T: B the length of theta's way through all rounds."""
+    return max(1, min(horizon, math.ceil(math.pow(dimension * horizon / variation, 2 / 3)))) if variation else horizon
 
 
 def discount_of(dimension: int, horizon: int, variation: float) -> float:
@@ -129,7 +129,7 @@ class SWLinUCB(RidgeLearner):
 
     def _scores(self, x: Tensor) -> Tensor:
         means, squares = self._statistics(x)
-        return means + self.confidence() * squares.sqrt()
+        return means + self.confidence() * squares.clamp_min(0.0).sqrt()
 
     def _learn(self, arm: Tensor, reward: Tensor) -> None:
         place, ridge = self.rounds % self.kept, self.ridge

@@ -116,7 +116,7 @@ class GLMUCB(RidgeLearner):
         beta = self.confidence()
         if isinstance(beta, Tensor):
             beta = beta.unsqueeze(-1)
-        return (x * self.estimate.mT).sum(1).mT + beta * squares.sqrt()
+        return (x * self.estimate.mT).sum(1).mT + beta * squares.clamp_min(0.0).sqrt()
 
     def _learn(self, arm: Tensor, reward: Tensor) -> None:
         unit, done = self.unit(reward), self.rounds + 1

@@ -95,7 +95,7 @@ class LinUCB(RidgeLearner):
         beta = self.confidence()
         if isinstance(beta, Tensor):
             beta = beta.unsqueeze(-1)
-        return means + beta * squares.sqrt()
+        return means + beta * squares.clamp_min(0.0).sqrt()
 
 
 class RestartLinUCB(LinUCB):

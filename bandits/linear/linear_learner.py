@@ -92,6 +92,7 @@ class LinearLearner(ArmLearner):
 
     def _take(self, action: Tensor, reward: Tensor, feedback: Feedback) -> None:
         self._learn(action, reward)
+        self._shown = None  # those of the next round are to be shown first
 
     @abstractmethod
     def _scores(self, x: Tensor) -> Tensor:

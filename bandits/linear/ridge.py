@@ -16,7 +16,7 @@ from orbs import reject
 
 __all__ = ["FixedArmRidge", "checked_features", "first_best", "gram"]
 
-EARLY = 16  # the first rounds shrink 1 / lam to order 1: the digits that this costs are restored at once
+EARLY = 16  # the first rounds, at least 2 d of them, shrink 1 / lam to order 1: the digits that this costs are restored
 
 
 def first_best(score: Tensor) -> Tensor:
@@ -108,6 +108,7 @@ class FixedArmRidge:
         self._squares = self._inverse.diagonal(dim1=0, dim2=1).mT if self.score_space else zeros(self.arms)
         self._lanes = torch.arange(runs, device=self.device)
         self._rows = torch.arange(size, device=self.device).unsqueeze(-1) * runs + self._lanes
+        self._early = max(EARLY, 2 * features.shape[-1])
         self.rounds = 0
         self._renew()
 
@@ -146,7 +147,7 @@ class FixedArmRidge:
         """Learn from a round: arms (R,) int64 and their rewards (R,)."""
         self.rounds += 1
         self._count(arm, reward, 1.0)
-        if self.rounds <= EARLY or self.rounds % self.rebuild == 0:
+        if self.rounds <= self._early or self.rounds % self.rebuild == 0:
             self._renew()
         else:
             self._update(arm, reward, 1.0)

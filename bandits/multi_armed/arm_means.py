@@ -70,12 +70,12 @@ class IndexLearner(ArmMeans):
             reject("ties", "'lowest' or 'random'", repr(ties), "choose one")
         self._luck = Draws(self.philox, f"{self.label}/ties", arms) if ties == "random" else None
 
-    def best(self, index: Tensor) -> Tensor:
-        """(R,) int64 the arm of the largest index (R, K), ties as stated."""
+    def best(self, index: Tensor, luck: int | None = None) -> Tensor:
+        """(R,) int64 the arm of the largest index (R, K), ties as stated, by a round's luck, the coming's if None."""
         top = index.max(-1, keepdim=True)
         if self._luck is None:
             return top.indices.squeeze(-1)
-        return torch.where(index == top.values, self._luck(self.rounds), -1.0).max(-1).indices
+        return torch.where(index == top.values, self._luck(self.rounds if luck is None else luck), -1.0).max(-1).indices
 
     @property
     def log_round(self) -> float:

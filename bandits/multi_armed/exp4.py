@@ -113,6 +113,10 @@ class Exp4(WeightedArms):
             self._shown = shown
         return self._choose(observation)
 
+    def _loaded(self) -> None:
+        super()._loaded()
+        self._shown = None  # that of another round
+
     def check(self) -> None:
         super().check()
         if self._advised is not None:

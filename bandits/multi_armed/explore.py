@@ -48,7 +48,7 @@ class ExploreFirst(IndexLearner):
     def _choose(self, observation: Tensor | None) -> Tensor:
         if self.rounds < self.explore * self.arms:
             return self._order[self.rounds % self.arms].clone()
-        return super()._choose(observation)
+        return self.best(self._index(), self.explore * self.arms)  # ties are drawn once: it commits
 
     def _take(self, action: Tensor, reward: Tensor, feedback: Feedback) -> None:
         if self.rounds < self.explore * self.arms:

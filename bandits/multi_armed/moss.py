@@ -5,9 +5,11 @@ With a horizon the worst-case regret is of the order sqrt(K T), without a logari
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from bandits.multi_armed.arm_means import IndexLearner, log_horizon
@@ -18,7 +20,7 @@ __all__ = ["MOSS", "moss_index"]
 def moss_index(mean: Tensor, plays: Tensor, rounds: float, scale: float = 1.0) -> Tensor:
     """(R, K) mean + scale sqrt(max(ln(rounds / (K plays)), 0) / plays); infinite where an arm was not played."""
     share = rounds / (mean.shape[-1] * plays)
-    return mean + scale * (share.clamp_min(1.0).log() / plays).sqrt()
+    return torch.where(plays > 0, mean + scale * (share.clamp_min(1.0).log() / plays).sqrt(), math.inf)
 
 
 class MOSS(IndexLearner):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bandits.arm_facts import arm_arguments, noise_scale
+from bandits.arm_facts import arm_arguments, noise_scale, ranged
 from bandits.arm_learner import ArmLearner
 from bandits.config_base import LearnerConfig
 from bandits.facts import Facts
@@ -37,10 +37,6 @@ __all__ = ["BUILDERS", "build"]
 Common = dict[str, Any]
 
 
-def _ranged(facts: Facts) -> bool:
-    return facts.facts.get("reward_low") is not None and facts.facts.get("reward_high") is not None
-
-
 def _index(kind: Callable[..., IndexLearner]) -> Callable[[Any, Facts, Common], ArmLearner]:
     """Of an index without constants."""
     return lambda config, facts, common: kind(ties=config.ties, **common)
@@ -52,16 +48,18 @@ def _ucb1(config: c.UCB1Config, facts: Facts, common: Common) -> ArmLearner:
 
 
 def _kl_ucb(config: c.KLUCBConfig, facts: Facts, common: Common) -> ArmLearner:
-    bernoulli = _ranged(facts) if config.divergence == "auto" else config.divergence == "bernoulli"
+    bernoulli = ranged(facts.facts) if config.divergence == "auto" else config.divergence == "bernoulli"
     # Of rewards moved into [0, 1] the deviation is at most 1/2.
-    scale = None if bernoulli else (0.5 if config.scale is None and _ranged(facts) else facts("noise", config.scale))
+    scale = (
+        None if bernoulli else (0.5 if config.scale is None and ranged(facts.facts) else facts("noise", config.scale))
+    )
     return KLUCB(c=config.c, scale=scale, ties=config.ties, **common)
 
 
 def _moss(config: c.MOSSConfig, facts: Facts, common: Common) -> ArmLearner:
     scale = config.scale
     if scale is None:
-        scale = 1.0 if _ranged(facts) else 2.0 * facts("noise")
+        scale = 1.0 if ranged(facts.facts) else 2.0 * facts("noise")
     horizon = None if config.anytime else int(facts("horizon"))
     return MOSS(scale=scale, horizon=horizon, ties=config.ties, **common)
 
@@ -71,9 +69,9 @@ def _thompson_beta(config: c.ThompsonBetaConfig, facts: Facts, common: Common) -
 
 
 def _thompson_gaussian(config: c.ThompsonGaussianConfig, facts: Facts, common: Common) -> ArmLearner:
-    ranged = _ranged(facts)
-    noise = 0.5 if config.noise is None and ranged else facts("noise", config.noise)
-    mean = (0.5 if ranged else 0.0) if config.prior_mean is None else config.prior_mean
+    moved = ranged(facts.facts)
+    noise = 0.5 if config.noise is None and moved else facts("noise", config.noise)
+    mean = (0.5 if moved else 0.0) if config.prior_mean is None else config.prior_mean
     return GaussianThompsonSampling(noise=noise, prior_mean=mean, prior_variance=config.prior_variance, **common)
 
 

@@ -6,6 +6,7 @@ UCB1 and UCB1-Tuned: Auer, Cesa-Bianchi, Fischer (Machine Learning 47, 2002). UC
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,7 +21,8 @@ __all__ = ["UCB1", "UCBV", "UCBTuned", "ucb1_index", "ucb_tuned_index", "ucbv_in
 
 def ucb1_index(mean: Tensor, plays: Tensor, log_time: float, scale: float = 1.0) -> Tensor:
     """(R, K) mean + scale sqrt(2 log_time / plays); infinite where an arm was not played."""
-    return mean + scale * (2.0 * log_time / plays).sqrt()
+    # Not by infinity alone: without noise the scale is 0, and 0 times infinity no number.
+    return torch.where(plays > 0, mean + scale * (2.0 * log_time / plays).sqrt(), math.inf)
 
 
 def ucb_tuned_index(mean: Tensor, variance: Tensor, plays: Tensor, log_time: float) -> Tensor:

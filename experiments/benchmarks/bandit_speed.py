@@ -57,7 +57,7 @@ def learners() -> list[str]:
 def dyn_lin_ucb(horizon: int, runs: int, system: str = "synthetic") -> float:
     """Seconds of DynLin-UCB over all rounds, epochs played at once."""
     world = PROBLEMS[f"dynamical-{system}"].make({}, horizon, runs)
-    learner: Any = make("dyn-lin-ucb", world.facts, runs)
+    learner = make("dyn-lin-ucb", world.facts, runs)
     world.reset()
     began = time.perf_counter()
     while world.round < horizon:

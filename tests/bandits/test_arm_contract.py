@@ -13,6 +13,9 @@ from tests.bandits.arm_homes import ARMS, HOMES, VARIANTS, built, contexts, make
 ROUNDS, RUNS = 45, 5
 CASES = pytest.mark.parametrize(("name", "given"), VARIANTS, ids=lambda value: str(value))
 FIRST = pytest.mark.parametrize("name", list(HOMES))
+# Their arms are drawn in every round.
+RANDOM = ("random", "thompson-beta", "thompson-gaussian", "exp3", "exp3-auer", "exp3-ix", "exp3-p", "exp3-s", "rexp3",
+          "exp4", "tsallis-inf", "dynamical-exp3", "square-cb", "contextual-explore-first")  # fmt: skip
 NAMED = pytest.mark.parametrize("name", [name for name in HOMES if "@" not in name])
 
 
@@ -55,7 +58,7 @@ def test_asked_twice_it_answers_the_same(name, given):
 
 @CASES
 def test_runs_are_independent(name, given):
-    """Run i among others is run i alone, to the bits."""
+    """Run i among others plays the arms of run i alone."""
     together = play(built(name, given, RUNS), HOMES[name], ROUNDS)
     for run in (0, RUNS - 1):
         assert torch.equal(play(built(name, given, [run]), HOMES[name], ROUNDS)[:, 0], together[:, run])
@@ -65,6 +68,23 @@ def test_runs_are_independent(name, given):
 def test_a_seed_is_a_stream(name, given):
     first = play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], 15)
     assert torch.equal(first, play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], 15))
+    if name in RANDOM:
+        assert not torch.equal(first, play(make(name, HOMES[name], runs=RUNS, seed=4, **given), HOMES[name], 15))
+
+
+@FIRST
+def test_rewards_of_any_type(name):
+    """What torch.bernoulli or a comparison gives is a reward too, where its values are those."""
+    facts = HOMES[name]
+    if facts.get("reward_low", 0.0) > 0.0 or facts.get("reward_high", 1.0) < 1.0:
+        pytest.skip("0 and 1 are outside the range")
+    states = []
+    for kind in (torch.float64, torch.float32, torch.int64, torch.bool):
+        learner = built(name, {}, RUNS)
+        play(learner, facts, 12, reward=lambda facts, t, arm, runs, kind=kind: (arm % 2 == t % 2).to(kind))
+        states.append(everything(learner))
+    for other in states[1:]:
+        equal(states[0], other)
 
 
 @CASES
@@ -73,8 +93,7 @@ def test_resume_equals_a_straight_run(name, given, stop):
     straight = built(name, given, RUNS)
     whole = play(straight, HOMES[name], ROUNDS)
     first = built(name, given, RUNS)
-    if stop:
-        play(first, HOMES[name], stop)
+    play(first, HOMES[name], stop)
     second = built(name, given, RUNS)
     second.load_state_dict(everything(first))
     rest = play(second, HOMES[name], ROUNDS - stop, stop)

@@ -57,6 +57,36 @@ def test_contexts_are_standardised(small: str) -> None:
     np.testing.assert_array_equal(contexts_of(np.ones((4, 2)), unit=False), np.ones((4, 1)))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("k,a,b\np,1,2\ne,,3\np,4,5\n", r"a value in every cell.*got '' in column a, row 1"),
+        ("k,a,b\np,1,2\ne,x,3\np,4,5\n", r"columns of numbers or of words, got 'x' in column a, row 1"),
+        ("k,a,b\np,red,2\ne,,3\np,blue,5\n", r"got '' in column a, row 1"),
+        ("k,a,b\np,1,2\n,2,3\np,4,5\n", r"got '' in column k, row 1"),
+        ("k,a,b\np,1,2,9\ne,2,3\n", "a table of comma-separated values"),
+    ],
+)
+def test_damaged_tables_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        load(str(path))
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, X=np.random.default_rng(0).normal(size=(200, 9)), y=np.arange(200) % 3)
+    whole = path.read_bytes()
+    for damaged in (whole[:300], whole[:200] + b"\0" * 400 + whole[600:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"an .npz with arrays X and y of numbers, got .*t.npz"):
+            load(str(path))
+    np.savez(path, X=np.ones((4, 2)) * 1j, y=np.arange(4))
+    with pytest.raises(ValueError, match=r"X of type complex128"):
+        load(str(path))
+
+
 @pytest.mark.parametrize("rows", [1, 2, 11, 64, 65, 1000])
 def test_shuffled_rows_are_a_permutation_in_each_pass(rows: int) -> None:
     """Of every run, whatever block it is drawn in, another one in each pass."""

@@ -135,6 +135,8 @@ def test_meshes_by_hand():
     assert cells_per_axis(10_000, 1, 1.0, 2) == 10
     assert cells_per_axis(3, 10, 1.0, 1) == 1
     assert cells_per_axis(20_000, 10, 1.0, 65) == 1
+    # The same problem in other units: x -> 2 x - 1 halves L and doubles the side.
+    assert cells_per_axis(4000, 4, 4.0, 1) == cells_per_axis(4000, 4, 2.0, 1, side=2.0) == 25
     mesh = MeshUCB(2, 2, 5, cells=4, box=(-1.0, 1.0))
     x = tensor([-1.0, -1.0], [-0.51, 0.9], [1.0, 1.0], [7.0, -9.0], [0.0, 0.49])
     assert mesh.cell(x).tolist() == [0, 12, 15, 3, 10]

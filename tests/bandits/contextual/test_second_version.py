@@ -65,7 +65,7 @@ CASES = [
         lambda **o: PlainSquareCB(ARMS, D, lambda t: 20.0, "ogd", radius=1.5, **o),
     ),
     ("mesh-ucb", {"cells": 2, "high": 0.8}, lambda **o: PlainMesh(ARMS, D, 2, (-1.0, 0.8), **o)),
-    ("mesh-ucb", {"time": "horizon"}, lambda **o: PlainMesh(ARMS, D, 3, (-1.0, 1.0), 230, **o)),
+    ("mesh-ucb", {"time": "horizon"}, lambda **o: PlainMesh(ARMS, D, 5, (-1.0, 1.0), 230, **o)),
 ]
 
 

@@ -208,11 +208,11 @@ def test_features_shown_each_round_are_the_same_as_fixed_ones():
         (RestartLinUCB, {"window": 40}),
     ):  # fmt: skip
         fixed = arms_of(kind(FEATURES, runs=4, delta=0.1, **given))
-        learner = kind(None, arms=5, dimension=3, runs=4, delta=0.1, feature_bound=0.8, **given)
+        longest = float(FEATURES.norm(dim=-1).max())
+        learner = kind(None, arms=5, dimension=3, runs=4, delta=0.1, feature_bound=longest, **given)
         for t in range(150):
             arm = learner.act(FEATURES.expand(4, -1, -1))
-            if kind is not DLinUCB:  # whose radius asks for the features' bound
-                assert torch.equal(arm, fixed[t])
+            assert torch.equal(arm, fixed[t])
             learner.observe(arm, noisy(t, arm, FEATURES))
 
 

@@ -125,6 +125,6 @@ def test_gamma_numbers_have_their_distribution(shape):
     found = gamma_draw(shapes, normal, uniform)[0].numpy()
     assert scipy.stats.kstest(found, "gamma", (shape,)).pvalue > 1e-3
     failed = (gamma_draw(shapes, normal[:, :1], uniform[:, :1]) == shape - 1 / 3).double().mean()
-    assert float(failed) < 0.0495 if shape == 1 else 0.03
+    assert float(failed) < (0.0495 if shape == 1 else 0.03)
     if shape == 1:
         assert float(failed) ** 6 == pytest.approx(1.27e-8, rel=0.15)

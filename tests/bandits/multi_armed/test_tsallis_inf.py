@@ -32,9 +32,9 @@ def test_weights_of_the_spec():
 
 def test_rates():
     assert [TsallisINF(3, variant=variant).rate_at(25) for variant in ("iw", "rv")] == [0.4, 0.8]
-    p = torch.tensor([[0.64, 0.63, 0.1]], dtype=torch.float64)
-    assert reduced_variance_base(p, 0.8).tolist() == [[0.5, 0.0, 0.0]] or 0.8 * 0.8 > 0.64  # rounding of 0.8^2
-    assert reduced_variance_base(p, 0.79).tolist() == [[0.5, 0.5, 0.0]]
+    p = torch.tensor([[0.5625, 0.5624, 0.1]], dtype=torch.float64)
+    assert reduced_variance_base(p, 0.75).tolist() == [[0.5, 0.0, 0.0]]  # 0.75^2 = 0.5625, exactly
+    assert reduced_variance_base(p, 0.74).tolist() == [[0.5, 0.5, 0.0]]
 
 
 @pytest.mark.parametrize("rounds", [9, 200])
