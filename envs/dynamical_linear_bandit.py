@@ -146,9 +146,9 @@ class DynamicalLinearBandit(RegretWorld):
         )
 
     def _pushed_by_arms(self, pushed: Tensor, rounds: int) -> Tensor:
-        """(rows, K) what each arm does, with the best mean reward of so many rounds in the last row."""
+        """(rows, K) what each arm does; in the last row the pseudo-regret of so many rounds, 0 exactly for the best."""
         table = pushed @ self._actions.mT
-        table[-1] += rounds * self._best
+        table[-1] = rounds * (self._best - self.steady)
         return table.contiguous()
 
     def _draw(self, first: int, rounds: int) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import pool, regret_report, results
+from experiments import pool, regret_plots, regret_report, results
 from experiments.options import Bench
 from experiments.regret_benchmark import Reference, RegretBenchmark, check_settings, restricted, split
 from experiments.report import markdown_table, number
@@ -155,6 +155,10 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> tuple[dict[str, Pat
         text += ["", f"## Beside the {spec.label}", "", spec.note, "", *lines, ""]
         text += markdown_table([_shown(row) for row in beside.to_dict("records")])
         paths["reference"] = results.write_text(out / "reference.csv", beside.to_csv(index=False))
+    drawn = made.curves[(made.curves["metric"] == METRIC) & made.curves["problem"].isin(spec.problems)]
+    if len(drawn):
+        paths["panels"] = regret_plots.panels(drawn, out / "panels", spec.learners)[0]
+        text += ["", "![regret a round](panels.png)"]
     text += ["", *_origin(folder)]
     paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
     return paths, made.text + "\n" + "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["curves", "dial", "save"]
+__all__ = ["curves", "dial", "panels", "save"]
 
 BOUNDS: dict[str, tuple[Any, str]] = {
     "bound/path": ("--", "path-wise bound, mean"),
@@ -71,6 +71,8 @@ def curves(rows: DataFrame, bounds: DataFrame, stem: Path, title: str) -> list[P
             handles.append(Line2D([], [], color="0.4", linestyle=dash, linewidth=1.1, label=text))
     ax.set_xscale("log")
     ax.set_yscale("log")
+    # Rounding around a regret of 0 must not stretch the axis over what can be seen.
+    ax.set_ylim(bottom=max(ax.get_ylim()[0], 1e-9 * ax.get_ylim()[1]))
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("round")
     ax.set_ylabel("regret")
@@ -78,6 +80,37 @@ def curves(rows: DataFrame, bounds: DataFrame, stem: Path, title: str) -> list[P
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, frameon=False,
         ncol=1 if len(handles) < 3 else 2,
     )  # fmt: skip
+    figure.suptitle("mean over runs; bands: 95 % t intervals", fontsize=9, color="0.3")
+    return save(figure, stem)
+
+
+def panels(rows: DataFrame, stem: Path, names: Sequence[str]) -> list[Path]:
+    """Mean regret a round, a panel a problem and a line a learner with its 95 % band; learners that learn go to 0.
+
+    Args:
+        rows: problem, algorithm, round, mean, low, high of one kind of regret.
+        stem: the files' names without their endings.
+        names: the learners, in the order of their colours.
+    """
+    from matplotlib.lines import Line2D
+
+    problems = list(dict.fromkeys(rows["problem"]))
+    figure, axes = plots._figure(len(problems), 5.2, 3.4)
+    styles = plots.styles([name for name in names if name in set(rows["algorithm"])])
+    for ax, problem in zip(axes, problems, strict=True):
+        for name, style in styles.items():
+            here = rows[(rows["problem"] == problem) & (rows["algorithm"] == name)].sort_values("round")
+            rounds = here["round"].to_numpy(np.float64)
+            mean, low, high = (here[key].to_numpy(np.float64) / rounds for key in ("mean", "low", "high"))
+            ax.plot(rounds, mean, linewidth=1.4, **style)
+            ax.fill_between(rounds, low, high, color=style["color"], alpha=0.15, lw=0)
+        ax.set_xscale("log")
+        ax.set_ylim(bottom=0)
+        ax.set_title(problem, fontsize=10)
+        ax.set_xlabel("round")
+        ax.set_ylabel("regret / round")
+    handles = [Line2D([], [], linewidth=1.4, label=name, **style) for name, style in styles.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncol=5, fontsize=8, frameon=False)
     figure.suptitle("mean over runs; bands: 95 % t intervals", fontsize=9, color="0.3")
     return save(figure, stem)
 
