@@ -183,11 +183,13 @@ def test_problems_know_whether_the_horizon_matters(name):
     losses = []
     for horizon in (64, 640):
         world = problem.make({}, horizon, 2, 3)
+        d = world.region.dimension
         if world.region.dtype == torch.int64:
-            x = torch.zeros(2, dtype=torch.int64)
+            actions = [torch.full((2,), t % d) for t in range(60)]
         else:
-            x = torch.full((2, world.region.dimension), 1.0 / world.region.dimension, dtype=torch.float64)
-        losses.append(torch.stack([world.step(x)[0].clone() for _ in range(60)]))
+            actions = [torch.full((2, d), 1.0 / d, dtype=torch.float64)] * 60
+        seen = torch.stack([world.step(x)[0].clone() for x in actions]).flatten()
+        losses.append(torch.cat([seen, *world.regret().values()]))
     assert torch.equal(*losses) == (problem.horizon == "")
     assert problem.about
     for setting in problem.known:
