@@ -599,7 +599,7 @@ NAMED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "given", "direct"), NAMED, ids=str)
+@pytest.mark.parametrize(("name", "given", "direct"), NAMED, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_a_learner_by_name_is_the_learner(name, given, direct):
     worlds = [DynamicalLinearBandit("advertising", 300, 3, 6, noise=0.2) for _ in range(2)]
     d = dynamics_in(worlds[0])

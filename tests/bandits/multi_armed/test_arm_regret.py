@@ -54,13 +54,26 @@ def test_reference_regret(nine_against_one, name, given, early, late, tolerance)
         assert found[1] == pytest.approx(900.0, abs=1e-9)
 
 
+TWO = (0.9, 0.8)
+
+
 @pytest.mark.proof
-@pytest.mark.parametrize("name", ["kl-ucb", "thompson-beta"])
-def test_the_lower_bound_of_lai_and_robbins_is_met(name):
+def test_the_lower_bound_of_lai_and_robbins_is_met():
     horizon = 100_000
-    world = MultiArmedBandit(horizon=horizon, runs=24, means=(0.9, 0.8))
+    world = MultiArmedBandit(horizon=horizon, runs=24, means=TWO)
     bound = 0.1 / (0.8 * math.log(0.8 / 0.9) + 0.2 * math.log(0.2 / 0.1))
-    assert 0.5 <= regrets(name, world)[0] / math.log(horizon) / bound <= 1.6
+    assert 0.5 <= regrets("kl-ucb", world)[0] / math.log(horizon) / bound <= 1.6
+
+
+@pytest.mark.proof
+def test_thompson_sampling_on_two_arms():
+    """As NumPy's own beta draws have it, 1000 runs: 9.55 (0.23) after 10,000 rounds.
+
+    After 100,000 it is 13.50 (0.26) there, 0.52 of Lai and Robbins' rate: a band that begins at 0.5 needs 1000 runs.
+    """
+    runs = 200
+    found = regrets("thompson-beta", MultiArmedBandit(horizon=10_000, runs=runs, means=TWO))[0]
+    assert found == pytest.approx(9.55, abs=4 * math.hypot(0.23, 7.3 / math.sqrt(runs)))
 
 
 @pytest.mark.parametrize("horizon", [100, pytest.param(10_000, marks=pytest.mark.proof)])
