@@ -285,20 +285,6 @@ def test_a_long_window_does_not_drift(shown, lam):
     np.testing.assert_allclose(means[2].numpy(), FEATURES.numpy() @ theta, atol=1e-7 if lam < 1 else 1e-11)
 
 
-def test_a_maximum_of_the_likelihood():
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(9, 3, 6, dtype=torch.float64, generator=generator) * torch.tensor([0.1, 1, 1, 1, 5, 30.0])
-    plays = torch.randint(0, 400, (9, 6), generator=generator).double()
-    share = torch.rand(9, 6, dtype=torch.float64, generator=generator)
-    share[:, 2], share[:, 3] = 1.0, (rows[:, 0, 3] > 0).double()  # all rewards 1; separable
-    sums = plays * share
-    for lam in (1.0, 1e-3):
-        theta = logistic_fit(torch.zeros(3, 6, dtype=torch.float64), rows, sums, plays, lam)
-        mean = torch.sigmoid((rows * theta).sum(1))
-        gradient = (rows * (sums - plays * mean).unsqueeze(1)).sum(0) - lam * theta
-        assert float(gradient.abs().max()) < 1e-8
-
-
 def test_a_loaded_restart_knows_where_its_window_stands():
     straight, loaded = (RestartLinUCB(FEATURES, runs=4, delta=0.1, window=11, radius="trace") for _ in range(2))
     arms_of(straight, 37)
