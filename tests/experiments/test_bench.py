@@ -6,12 +6,15 @@ import json
 import pandas as pd
 import pytest
 
-from experiments import bench, bench_report, results
+from bandits.config import CONFIGS as LEARNERS
+from experiments import bench, bench_report, problems, regret_bench, results
 from experiments.bench import chosen, targets, units
 from experiments.benchmark_file import OfflineBenchmark, Published, find, read, shipped
-from experiments.options import Bench
+from experiments.options import Bench, overrides
 from experiments.presets import preset
+from experiments.regret_benchmark import RegretBenchmark
 from offline_rl import BC, TD3BC
+from orbs import checked_fields
 from tests.experiments.training import assert_same
 
 DATASET = "local/pendulum-medium-replay-v0"
@@ -175,6 +178,16 @@ def test_shipped_benchmarks_are_whole(name, tmp_path):
     """Every name in them is known, every hyperparameter valid; nothing is made or loaded for that."""
     spec = read(find(name))
     assert spec.name == name
+    if isinstance(spec, RegretBenchmark):
+        played = regret_bench.units(spec, Bench(out=tmp_path))
+        for unit in played:
+            (learner,) = unit.options.learners
+            kind = LEARNERS[spec.variants.get(learner, learner)]
+            kind(**checked_fields(kind, overrides(unit.options.set, [learner])[learner], learner))
+            problems.find(unit.options.problem)
+        assert len(played) == len(spec.units())
+        assert not list(tmp_path.iterdir())
+        return
     found = units(spec, Bench(out=tmp_path))
     assert len(found) == len(spec.algorithms) * len(spec.problems)
     assert not list(tmp_path.iterdir())
