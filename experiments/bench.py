@@ -7,9 +7,11 @@ it. A unit that fails is reported and does not stop the others; whatever is stop
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import benchmark_file, pool, results
 from experiments.agents import SECOND_OPINIONS
@@ -19,7 +21,10 @@ from experiments.regret_benchmark import RegretBenchmark
 from experiments.train import Unit, load_and_train, load_dataset, plan, train_unit
 from orbs import reject
 
-__all__ = ["bench", "units"]
+if TYPE_CHECKING:
+    from experiments.bench_report import Made
+
+__all__ = ["bench", "finish", "positive", "units"]
 
 
 def bench(options: Bench) -> int:
@@ -63,8 +68,19 @@ def bench(options: Bench) -> int:
                 failed |= {unit.folder: str(e) for unit, e in zip(alive, errors, strict=True) if e is not None}
     from experiments.bench_report import write
 
+    return finish(options, folder, functools.partial(write, spec), failed)
+
+
+def finish(
+    options: Bench, folder: Path, write: Callable[[Path, Path], Made], failed: Mapping[Path, str] | Mapping[str, str]
+) -> int:
+    """Write and print the report where there are results, and what failed; returns the exit status.
+
+    Raises:
+        ValueError: --report-only, and nothing to report on.
+    """
     if any(folder.rglob("metrics.parquet")):
-        made = write(spec, folder, folder / "report")
+        made = write(folder, folder / "report")
         print(f"\n{made.text}\n")
         for name, path in made.paths.items():
             print(f"  {name:12s} {path}")
@@ -75,6 +91,14 @@ def bench(options: Bench) -> int:
     return 1 if failed else 0
 
 
+def positive(options: Bench, *fields: str) -> None:
+    """ValueError for an option below 1."""
+    for field in fields:
+        value = getattr(options, field)
+        if value is not None and value < 1:
+            reject(f"--{field.replace('_', '-')}", "at least 1", value, "give a positive number")
+
+
 def chosen(spec: Benchmark, options: Bench) -> Benchmark:
     """The benchmark as the command line restricts and changes it.
 
@@ -83,10 +107,7 @@ def chosen(spec: Benchmark, options: Bench) -> Benchmark:
     """
     if options.problems:
         reject("--problems", f"none in a benchmark of {spec.kind}", options.problems[0], f"use --{spec.kind}")
-    for field in ("runs", "steps", "eval_every", "eval_episodes", "every", "block", "jobs", "threads"):
-        value = getattr(options, field)
-        if value is not None and value < 1:
-            reject(f"--{field.replace('_', '-')}", "at least 1", value, "give a positive number")
+    positive(options, "runs", "steps", "eval_every", "eval_episodes", "every", "block", "jobs", "threads")
     eval_every = options.eval_every or spec.eval_every
     if options.every is not None and options.every % eval_every:
         # Every stop is an evaluation, so others would add rows that an uninterrupted run has not.

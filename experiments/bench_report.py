@@ -18,7 +18,7 @@ from experiments.benchmark_file import Benchmark
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Made", "write"]
+__all__ = ["Made", "origin", "write"]
 
 KEPT = (
     "eval/score", "eval/return", "eval/length", "eval/value_error", "time/updates_per_second", "time/steps_per_second",
@@ -85,7 +85,7 @@ def write(spec: Benchmark, folder: Path, out: Path) -> Made:
     if pairs:
         text += ["", *lines(pairs)]
         paths["agreement"] = csv(pairs, out / "agreement.csv")
-    text += ["", "![scores](scores.png)", "", *_origin(folder, spec.noun), "", *_speed(table, order, spec.noun)]
+    text += ["", "![scores](scores.png)", "", *origin(folder, spec.noun), "", *_speed(table, order, spec.noun)]
     text += ["", "Statistics, pooled tables and learning curves: report.md; every evaluation of every run: raw.csv."]
     paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
     return Made(f"{made.text}\n" + "\n".join(textwrap.wrap(heading, reports.WIDTH)), paths)
@@ -151,8 +151,8 @@ def _table(
     return reports.markdown_table(shown)
 
 
-def _origin(folder: Path, noun: str) -> list[str]:
-    """Machines, versions, commits, commands and settings of the runs, each said once."""
+def origin(folder: Path, noun: str) -> list[str]:
+    """Machines, versions, commits, commands and settings of the runs, each said once; regrets have no evaluation."""
     configs = [results.read_config(found) for found in results.find_folders(folder)]
     every = [one for config in configs for one in (config, *config.get("earlier", []))]
 
@@ -176,8 +176,8 @@ def _origin(folder: Path, noun: str) -> list[str]:
         "Versions": once([versions(one) for one in every]),
         "Commit": once([one.get("git_commit") for one in every]),
         "Command": [f"`{' '.join(words)}`" for words in dict.fromkeys(tuple(one.get("command", ())) for one in every)],
-        "Evaluation": once([evaluation(config) for config in configs]),
-        "Simulator": once([f"{c.get('env')}, {c.get('simulator')}" for c in configs]),
+        "Evaluation": once([evaluation(config) for config in configs if "eval_every" in config]),
+        "Simulator": once([f"{c.get('env')}, {c.get('simulator')}" for c in configs if "simulator" in c]),
     }  # fmt: skip
     return [f"- {name}: {'; '.join(values)}" for name, values in facts.items() if values]
 

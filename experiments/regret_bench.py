@@ -6,14 +6,16 @@ reported and does not stop the others; whatever is stopped goes on with the same
 
 from __future__ import annotations
 
-import sys
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import pool, regret_plots, regret_report, results
+from experiments import pool, problems, regret_plots, regret_report, results
+from experiments.bench import finish, positive
+from experiments.bench_report import Made, origin
 from experiments.options import Bench
 from experiments.regret_benchmark import Reference, RegretBenchmark, check_settings, restricted, split
 from experiments.report import markdown_table, number
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-METRIC = "regret/pseudo"
 Z = 4.0  # combined standard errors within which a reference value counts as met
 ALONE = 0.02  # the part of it, where its standard error is not known
 
@@ -66,16 +67,7 @@ def bench(spec: RegretBenchmark, options: Bench) -> int:
         else:
             errors = pool.each(play, todo, options.jobs, keep_going=True)
             failed = {name: str(e) for name, e in zip(names, errors, strict=True) if e is not None}
-    if any(folder.rglob("metrics.parquet")):
-        paths, text = write(spec, folder, folder / "report")
-        print(f"\n{text}\n")
-        for kind, path in paths.items():
-            print(f"  {kind:12s} {path}")
-    elif options.report_only:
-        reject("--out", f"a benchmark's folder {folder}", "none with results", "run it first, or name its --out")
-    for where, why in failed.items():
-        print(f"orbs: failed: {where}: {why}", file=sys.stderr)
-    return 1 if failed else 0
+    return finish(options, folder, functools.partial(write, spec), failed)
 
 
 def chosen(spec: RegretBenchmark, options: Bench) -> RegretBenchmark:
@@ -88,10 +80,7 @@ def chosen(spec: RegretBenchmark, options: Bench) -> RegretBenchmark:
         if getattr(options, field):
             name = f"--{field.replace('_', '-')}"
             reject(name, "none in a benchmark of regret", getattr(options, field), "leave it out")
-    for field in ("runs", "steps", "jobs", "threads"):
-        value = getattr(options, field)
-        if value is not None and value < 1:
-            reject(f"--{field}", "at least 1", value, "give a positive number")
+    positive(options, "runs", "steps", "jobs", "threads")
     check_settings("--set", options.set, spec.learners)
     changes: dict[str, Any] = {"set": spec.set + options.set}
     for field, known in (("algos", spec.learners), ("problems", spec.problems)):
@@ -141,7 +130,7 @@ def play(unit: Unit, place: int) -> None:
     regret(unit.options, unit.variants)
 
 
-def write(spec: RegretBenchmark, folder: Path, out: Path) -> tuple[dict[str, Path], str]:
+def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     """Into `out`: the tables and figures of `orbs regret`, benchmark.md and reference.csv."""
     made = regret_report.report(folder, out, until=spec.horizon)
     beside = compared(spec, made.curves)
@@ -155,13 +144,19 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> tuple[dict[str, Pat
         text += ["", f"## Beside the {spec.label}", "", spec.note, "", *lines, ""]
         text += markdown_table([_shown(row) for row in beside.to_dict("records")])
         paths["reference"] = results.write_text(out / "reference.csv", beside.to_csv(index=False))
-    drawn = made.curves[(made.curves["metric"] == METRIC) & made.curves["problem"].isin(spec.problems)]
+    first = made.curves["problem"].map({problem: metric_of(problem) for problem in spec.problems})
+    drawn = made.curves[made.curves["metric"] == first]
     if len(drawn):
         paths["panels"] = regret_plots.panels(drawn, out / "panels", spec.learners)[0]
         text += ["", "![regret a round](panels.png)"]
-    text += ["", *_origin(folder)]
+    text += ["", *origin(folder, "rounds")]
     paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
-    return paths, made.text + "\n" + "\n".join(lines)
+    return Made(made.text + "\n" + "\n".join(lines), paths)
+
+
+def metric_of(problem: str) -> str:
+    """The regret that the problem's tables show first."""
+    return problems.find(split(problem)[0]).metric
 
 
 def compared(spec: RegretBenchmark, curves: DataFrame) -> DataFrame:
@@ -172,7 +167,7 @@ def compared(spec: RegretBenchmark, curves: DataFrame) -> DataFrame:
     for one in spec.references:
         here = curves[
             (curves["problem"] == one.problem) & (curves["algorithm"] == one.learner)
-            & (curves["metric"] == METRIC) & (curves["round"] == one.round)
+            & (curves["metric"] == metric_of(one.problem)) & (curves["round"] == one.round)
         ]  # fmt: skip
         if one.horizon != spec.horizon or here.empty:
             continue
@@ -208,14 +203,14 @@ def _shown(row: Any) -> dict[str, str]:
 
 
 def _final(spec: RegretBenchmark, table: DataFrame, raw: DataFrame) -> list[dict[str, str]]:
-    rows = table[table["metric"] == METRIC]
-    cells = {(row["problem"], row["algorithm"]): row for row in rows.to_dict("records")}
+    cells = {(row["problem"], row["algorithm"], row["metric"]): row for row in table.to_dict("records")}
     lines = []
     for problem, learner in spec.units():
-        row = cells.get((problem, learner))
+        metric = metric_of(problem)
+        row = cells.get((problem, learner, metric))
         if row is None:
             continue
-        here = (raw["problem"] == problem) & (raw["algorithm"] == learner) & (raw["metric"] == METRIC)
+        here = (raw["problem"] == problem) & (raw["algorithm"] == learner) & (raw["metric"] == metric)
         last = raw[here & (raw["step"] == row["round"])]["value"]
         lines.append(
             {
@@ -226,21 +221,3 @@ def _final(spec: RegretBenchmark, table: DataFrame, raw: DataFrame) -> list[dict
             }
         )  # fmt: skip
     return lines
-
-
-def _origin(folder: Path) -> list[str]:
-    """Machines, versions, commits and commands of the runs, each said once."""
-    configs = [results.read_config(found) for found in results.find_folders(folder)]
-    every = [one for config in configs for one in (config, *config.get("earlier", []))]
-
-    def once(values: list[Any]) -> str:
-        return "; ".join(dict.fromkeys(str(value) for value in values if value))
-
-    versions = [", ".join(f"{k} {v}" for k, v in (one.get("versions") or {}).items()) for one in every]
-    facts = {
-        "Machine": once([one.get("machine") for one in every]),
-        "Versions": once(versions),
-        "Commit": once([one.get("git_commit") for one in every]),
-        "Command": once([f"`{' '.join(one.get('command', ()))}`" for one in every]),
-    }
-    return [f"- {name}: {value}" for name, value in facts.items() if value]

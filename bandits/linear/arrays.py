@@ -24,7 +24,7 @@ def first_best(scores: Array, tolerance: float = 0.0) -> Array:
         size = abs(best)
         best = best - tolerance * (np.maximum(size, 1.0) if isinstance(size, np.ndarray) else size.clamp_min(1.0))
     reached = scores >= best
-    return reached.argmax(0) if isinstance(reached, np.ndarray) else reached.double().max(0).indices
+    return reached.argmax(0) if isinstance(reached, np.ndarray) else reached.max(0).indices
 
 
 def joined(*parts: Array) -> Array:

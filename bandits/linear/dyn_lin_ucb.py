@@ -23,11 +23,10 @@ from bandits.arm_learner import ArmLearner
 from bandits.linear.arrays import Array, first_best
 from bandits.linear.count_ridge import CountRidge
 from bandits.linear.dynamics import Dynamics, Epochs
+from bandits.linear.ridge import TIES
 from orbs import Feedback, array, reject, tensor
 
 __all__ = ["CountUCB", "DynLinUCB", "ridge_of"]
-
-TIES = 1e-10
 
 
 def checked_features(features: Any, device: torch.device | str) -> Tensor:

@@ -11,10 +11,13 @@ import math
 import torch
 from torch import Tensor
 
+from bandits.linear import arrays
 from bandits.linear.cholesky import factor, log_determinant, solve_lower, solve_upper
 from orbs import reject
 
 __all__ = ["FixedArmRidge", "checked_features", "first_best", "gram"]
+
+TIES = 1e-10  # of scores, relative to what is larger than 1
 
 EARLY = 16  # the first rounds, at least 2 d of them, shrink 1 / lam to order 1: the digits that this costs are restored
 
@@ -24,8 +27,8 @@ def first_best(score: Tensor) -> Tensor:
 
     Scores that are equal but for rounding are ties, so that arms depend neither on the device nor on the layout.
     """
-    top = score.amax(-1, keepdim=True)
-    return (score >= top - 1e-10 * top.abs().clamp_min(1.0)).max(-1).indices
+    found: Tensor = arrays.first_best(score.mT, TIES)
+    return found
 
 
 def checked_features(features: Tensor, runs: int, device: torch.device | str) -> Tensor:

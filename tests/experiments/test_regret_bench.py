@@ -93,6 +93,23 @@ def test_a_benchmark_from_file_to_table(file, tmp_path, capsys):
     assert (folder / "report" / "benchmark.md").read_text().splitlines()[:20] == text.splitlines()[:20]
 
 
+def test_every_problem_is_told_by_its_own_regret(tmp_path):
+    """Not all have pseudo-regret: sea-iid's is static, linear-rotating's dynamic."""
+    path = tmp_path / "online.toml"
+    path.write_text(
+        'kind = "regret"\ntitle = "t"\nproblems = ["sea-iid", "linear-rotating"]\nlearners = ["ogd"]\nruns = 2\n'
+        'horizon = 20\n[reference.values]\n"sea-iid" = [["ogd", 20, 1, 0.125, 0]]\n'
+    )
+    assert bench(Bench(name=str(path), out=tmp_path / "out")) == 0
+    text = (tmp_path / "out" / "online" / "report" / "benchmark.md").read_text()
+    assert "| sea-iid | ogd | 20 | 2 |" in text
+    assert "| linear-rotating | ogd | 20 | 2 |" in text
+    assert "1 of 1 values" in text  # E ||x_1 - mu||^2 / 2 = 1/8 in round 1, whatever the noise
+    assert (tmp_path / "out" / "online" / "report" / "panels.png").exists()
+    assert "- Evaluation" not in text
+    assert "- Machine: " in text
+
+
 def test_a_unit_that_fails_does_not_stop_the_others(file, tmp_path, capsys):
     file.write_text(FILE.replace('expert = ["dynamical-advertising"]', ""))
     assert bench(Bench(name=str(file), out=tmp_path / "out")) == 1
@@ -159,12 +176,12 @@ def test_bad_files(file, old, new, said):
 
 def test_met_is_within_four_standard_errors_of_both():
     values = ((10.0, 3.0), (10.0, 0), (0.0, 3.0))
-    references = tuple(Reference("p", "l", 100, 10, mean, error) for mean, error in values)
+    references = tuple(Reference("dynamical-synthetic", "l", 100, 10, mean, error) for mean, error in values)
     shipped = benchmark_file.read(benchmark_file.find("dynamical-linear-bandit"))
     spec = dataclasses.replace(shipped, horizon=100, references=references)
     curves = pd.DataFrame(
-        [{"problem": "p", "algorithm": "l", "metric": "regret/pseudo", "round": 10, "runs": 5, "mean": 20.0,
-          "low": 20.0 - 2.7764451, "high": 20.0 + 2.7764451}]
+        [{"problem": "dynamical-synthetic", "algorithm": "l", "metric": "regret/pseudo", "round": 10, "runs": 5,
+          "mean": 20.0, "low": 20.0 - 2.7764451, "high": 20.0 + 2.7764451}]
     )  # fmt: skip
     found = compared(spec, curves)
     np.testing.assert_allclose(found["ours_error"], 1.0, rtol=1e-6)
