@@ -244,7 +244,8 @@ class Feedback:
         reward: (R,), of the action that was played.
         gradient: (R, d), of the round's loss at the point that was played; for experts the loss of each.
         terms: what the round's loss is made of, {"features": (R, d), "target": (R,)}, for whoever takes it as a whole;
-            of rounds played at once {"total": (R,)}, the sum of their rewards.
+            of rounds played at once {"total": (R,)}, the sum of their rewards; of an episode {"states": (R, H + 1),
+            "actions": (R, H), "rewards": (R, H)}.
     """
 
     reward: Tensor | None = None

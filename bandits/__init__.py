@@ -46,6 +46,17 @@ if TYPE_CHECKING:
     from bandits.linear.lin_ts import LinTS as LinTS
     from bandits.linear.lin_ucb import LinUCB as LinUCB
     from bandits.linear.lin_ucb import RestartLinUCB as RestartLinUCB
+    from bandits.mdp.cfpo import CFPO as CFPO
+    from bandits.mdp.dr_rpo import DRLSVIUCB as DRLSVIUCB
+    from bandits.mdp.dr_rpo import DRRPO as DRRPO
+    from bandits.mdp.fixed_policy import FixedPolicy as FixedPolicy
+    from bandits.mdp.log_barrier_ftrl import LogBarrierFTRL as LogBarrierFTRL
+    from bandits.mdp.lsvi_ucb import LSVIUCB as LSVIUCB
+    from bandits.mdp.magnitude_reduced import MagnitudeReducedFTRL as MagnitudeReducedFTRL
+    from bandits.mdp.pol_opt import FullInformationFTRL as FullInformationFTRL
+    from bandits.mdp.pol_opt import PolOpt as PolOpt
+    from bandits.mdp.r2pvi import R2PVI as R2PVI
+    from bandits.mdp.simulator_free import SimulatorFreeFTRL as SimulatorFreeFTRL
     from bandits.multi_armed.baselines import Oracle as Oracle
     from bandits.multi_armed.baselines import RandomArm as RandomArm
     from bandits.multi_armed.bayes_ucb import BayesUCB as BayesUCB
@@ -98,6 +109,17 @@ _HOMES = {
     "EpochGreedy": "bandits.contextual.epoch_greedy",
     "MeshUCB": "bandits.contextual.mesh",
     "SquareCB": "bandits.contextual.square_cb",
+    "CFPO": "bandits.mdp.cfpo",
+    "DRLSVIUCB": "bandits.mdp.dr_rpo",
+    "DRRPO": "bandits.mdp.dr_rpo",
+    "FixedPolicy": "bandits.mdp.fixed_policy",
+    "LSVIUCB": "bandits.mdp.lsvi_ucb",
+    "R2PVI": "bandits.mdp.r2pvi",
+    "FullInformationFTRL": "bandits.mdp.pol_opt",
+    "LogBarrierFTRL": "bandits.mdp.log_barrier_ftrl",
+    "MagnitudeReducedFTRL": "bandits.mdp.magnitude_reduced",
+    "PolOpt": "bandits.mdp.pol_opt",
+    "SimulatorFreeFTRL": "bandits.mdp.simulator_free",
     "Exp3": "bandits.multi_armed.exp3",
     "Exp3Auer": "bandits.multi_armed.exp3",
     "Exp3IX": "bandits.multi_armed.exp3",

@@ -39,3 +39,8 @@ for _name, _module in (
     ("ContextualBandit", "contextual_bandit"), ("ClassificationBandit", "classification_bandit"),
 ):  # fmt: skip
     register(f"orbs/{_name}-v0", entry_point=f"envs.{_module}:single")
+for _name, _entry in (
+    ("OffDynamicsMDP", "off_dynamics:single"), ("RandomRobustMDP", "off_dynamics:single_random"),
+    ("AmericanPut", "american_put:single"), ("AdversarialMDP", "adversarial_mdp:single"),
+):  # fmt: skip
+    register(f"orbs/{_name}-v0", entry_point=f"envs.{_entry}")

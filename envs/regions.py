@@ -1,4 +1,4 @@
-"""Where the actions of a regret world lie: ball, box, simplex, or a finite set of arms.
+"""Where the actions of a regret world lie: ball, box, simplex, a finite set of arms, or the policies of an MDP.
 
 Each says how far an action is outside, brings one inside for the single environment, and knows the least value of a
 linear function. Learners have projections of their own: a world projects nothing that it is given.
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orbs import reject
 
-__all__ = ["Arms", "Ball", "Box", "Region", "Simplex"]
+__all__ = ["Arms", "Ball", "Box", "Policies", "Region", "Simplex"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,3 +176,37 @@ class Arms(Region):
 
     def lowest(self, linear: Tensor) -> Tensor:
         return linear.amin(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Policies(Region):
+    """Policies (H, S, A) of an episodic MDP, H S A = `dimension`: a distribution over actions in each step and state.
+
+    A row is brought inside as a point of the simplex is.
+    """
+
+    name = "policies"
+    states: int = 1
+    actions: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.dimension // (self.states * self.actions), self.states, self.actions)
+
+    @property
+    def diameter(self) -> float:
+        return math.sqrt(2.0 * self.dimension / self.actions) if self.actions > 1 else 0.0
+
+    def space(self) -> gym.Space[Any]:
+        return spaces.Box(0.0, 1.0, self.shape, np.float32)
+
+    def excess(self, x: Tensor) -> Tensor:
+        return torch.maximum((x.sum(-1) - 1.0).abs().max(), -x.min())
+
+    def inside(self, action: np.ndarray) -> np.ndarray:
+        kept = np.maximum(action, 0.0)
+        total = kept.sum(-1, keepdims=True)
+        return np.where(total == 0, 1.0 / self.actions, kept / np.where(total == 0, 1.0, total))
+
+    def lowest(self, linear: Tensor) -> Tensor:
+        return linear.reshape(len(linear), *self.shape).amin(-1).sum((-1, -2))

@@ -24,6 +24,7 @@ class Problem:
         fixed: arguments of the world that make it this problem.
         known: {argument: meaning} of those that may be set.
         metric: the regret that a report shows first.
+        targets: what the numbers of its perturbed targets are, "" where there are none.
         horizon: why another horizon is another problem from the first round on; "" where the first rounds are the same.
     """
 
@@ -34,6 +35,7 @@ class Problem:
     known: Mapping[str, str] = field(default_factory=dict)
     horizon: str = ""
     metric: str = "regret/static"
+    targets: str = ""
 
     def make(
         self, given: Mapping[str, Any], horizon: int, runs: int | Sequence[int], seed: int = 0, device: str = "cpu"

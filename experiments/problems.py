@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.bandit_problems import BANDITS
+from experiments.mdp_problems import MDPS
 from experiments.problem import Problem, fail, near
 
 __all__ = ["PROBLEMS", "Problem", "find", "label", "settings"]
@@ -143,6 +144,6 @@ _MOVING = ("sea-drift", "sea-switching", "regression-huber", "linear-rotating", 
 
 PROBLEMS: dict[str, Problem] = {
     problem.name: replace(problem, metric="regret/dynamic") if problem.name in _MOVING else problem
-    for problem in (*_ALL, *BANDITS)
+    for problem in (*_ALL, *BANDITS, *MDPS)
 }
 """{name: problem}, as `orbs list --problems` and `orbs regret --problem` know them."""

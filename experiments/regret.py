@@ -179,7 +179,11 @@ def _player(
     table = results.Table(options.experiment, name, label)
     jumps = options.jump and learner.holds and hasattr(world, "advance")
     described["jump"] = jumps
-    return Player(name, base, folder, learner, world.twin(), described, table, [], theorem(base, config, world), jumps)
+    twin = world.twin()
+    temperature = getattr(learner, "temperature", 0.0)
+    if temperature > 0 and hasattr(twin, "regularise"):
+        twin.regularise(temperature, getattr(learner, "reference", None))
+    return Player(name, base, folder, learner, twin, described, table, [], theorem(base, config, world), jumps)
 
 
 def _plain(values: Any) -> Any:

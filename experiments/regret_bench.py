@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import pool, problems, regret_plots, regret_report, results
+from experiments import pool, problems, regret_plots, regret_report, results, robustness
 from experiments.bench import finish, positive
 from experiments.bench_report import Made, origin
 from experiments.options import Bench
@@ -133,10 +133,11 @@ def play(unit: Unit, place: int) -> None:
 def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     """Into `out`: the tables and figures of `orbs regret`, benchmark.md and reference.csv."""
     made = regret_report.report(folder, out, until=spec.horizon)
-    beside = compared(spec, made.curves)
+    raw = results.read_results(folder)
+    beside = compared(spec, raw.table, raw.status)
     paths = dict(made.paths)
     text = [f"# {spec.title}", "", f"{spec.runs} runs of {spec.horizon} rounds; regret at the last round, mean [95 %]."]
-    text += ["", *markdown_table(_final(spec, made.table, results.read_results(folder).table))]
+    text += ["", *markdown_table(_final(spec, made.table, raw.table))]
     lines: list[str] = []
     if len(beside):
         met = int(beside["met"].sum())
@@ -149,6 +150,14 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     if len(drawn):
         paths["panels"] = regret_plots.panels(drawn, out / "panels", spec.learners)[0]
         text += ["", "![regret a round](panels.png)"]
+    values = robustness.robustness(raw.table, raw.status)
+    values = values[values["problem"].isin(spec.problems) & values["algorithm"].isin(spec.learners)]
+    values = values.sort_values("problem", key=lambda names: names.map(spec.problems.index), kind="stable")
+    if values["shift"].notna().any():
+        labels = {name: one.targets for name, one in problems.PROBLEMS.items()}
+        paths["robustness panels"] = robustness.draw(values, out / "robustness-panels", labels, spec.learners)[0]
+        text += ["", "![values of the last policies](robustness-panels.png)"]
+    text += robustness.section(values, {})
     text += ["", *origin(folder, "rounds")]
     paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
     return Made(made.text + "\n" + "\n".join(lines), paths)
@@ -159,42 +168,44 @@ def metric_of(problem: str) -> str:
     return problems.find(split(problem)[0]).metric
 
 
-def compared(spec: RegretBenchmark, curves: DataFrame) -> DataFrame:
+def compared(spec: RegretBenchmark, table: DataFrame, status: DataFrame) -> DataFrame:
     """A row a reference value of this horizon: ours beside it, the difference in standard errors, whether it is met."""
     import pandas as pd
 
     rows = []
     for one in spec.references:
-        here = curves[
-            (curves["problem"] == one.problem) & (curves["algorithm"] == one.learner)
-            & (curves["metric"] == metric_of(one.problem)) & (curves["round"] == one.round)
+        metric, state = one.metric or metric_of(one.problem), status[status["problem"] == one.problem]
+        state = state[state["algorithm"] == one.learner]
+        dead = set(state.loc[state["diverged_step"].notna(), "run"])
+        here = table[
+            (table["problem"] == one.problem) & (table["algorithm"] == one.learner)
+            & (table["metric"] == metric) & (table["step"] == one.round) & ~table["run"].isin(dead)
         ]  # fmt: skip
         if one.horizon != spec.horizon or here.empty:
             continue
-        rows.append(_row(one, here.iloc[0]))
+        rows.append(_row(one, here["value"].to_numpy(np.float64)) | {"metric": metric})
     columns = [*Reference.__dataclass_fields__, "ours", "ours_error", "runs", "z", "met"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _row(one: Reference, here: Any) -> dict[str, Any]:
-    from scipy import stats
-
-    runs = int(here["runs"])
-    wide = here["high"] - here["low"]
-    error = wide / 2 / stats.t.ppf(0.975, runs - 1) if runs > 1 and np.isfinite(wide) else np.nan
-    difference = here["mean"] - one.mean
+def _row(one: Reference, values: Any) -> dict[str, Any]:
+    runs = len(values)
+    error = float(values.std(ddof=1) / np.sqrt(runs)) if runs > 1 else np.nan
+    difference = float(values.mean()) - one.mean
     both = float(np.hypot(np.nan_to_num(error), one.error))
     z = difference / both if both > 0 else np.nan
     # The reference is rounded to the digits that are given.
-    met = abs(difference) <= (Z * both + 0.05 if one.error else ALONE * one.mean)
-    return {**vars(one), "ours": here["mean"], "ours_error": error, "runs": runs, "z": z, "met": bool(met)}
+    digits = len(f"{one.mean:.12g}".partition(".")[2])
+    allowed = Z * both + 0.5 * 10.0**-digits if one.error else ALONE * abs(one.mean)
+    met = abs(difference) <= (allowed if one.within is None else one.within)
+    return {**vars(one), "ours": values.mean(), "ours_error": error, "runs": runs, "z": z, "met": bool(met)}
 
 
 def _shown(row: Any) -> dict[str, str]:
     error = f" ({row['error']:g})" if row["error"] else ""
     own = f" ({row['ours_error']:.2g})" if np.isfinite(row["ours_error"]) else ""
     return {
-        "problem": row["problem"], "learner": row["learner"], "round": str(row["round"]),
+        "problem": row["problem"], "learner": row["learner"], "round": str(row["round"]), "of": row["metric"],
         "reference (se)": f"{row['mean']:g}{error}",
         "ours (se)": f"{row['ours']:.6g}{own}",
         "z": f"{row['z']:.1f}" if np.isfinite(row["z"]) and row["error"] else "-",

@@ -19,7 +19,8 @@ __all__ = ["Reference", "RegretBenchmark", "check_settings", "parse", "restricte
 class Reference:
     """A value of the literature: of a learner on a problem at a round, in a run of `horizon` rounds.
 
-    `error` is its standard error, 0 where that is not known.
+    `error` is its standard error, 0 where that is not known; `metric` what it is of, "" for the problem's own regret;
+    `within` how far ours may be from it, None for what the errors say.
     """
 
     problem: str
@@ -28,6 +29,8 @@ class Reference:
     round: int
     mean: float
     error: float
+    metric: str = ""
+    within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +155,19 @@ def _reference(path: Path, given: Any, names: tuple[str, ...], learners: tuple[s
         if problem not in names:
             reject(f"{where}.values", f"problems of this benchmark: {', '.join(names)}", f"'{problem}'", "mend it")
         for row in rows:
-            numbers = isinstance(row, list) and len(row) == 5 and all(isinstance(x, (int, float)) for x in row[1:])
-            if not numbers or row[0] not in learners:
-                wanted = "lines of [learner, horizon, round, mean, standard error]"
+            if not _is_reference(row) or row[0] not in learners:
+                wanted = "lines of [learner, horizon, round, mean, standard error(, metric(, tolerance))]"
                 reject(f"{where}.values.{problem}", wanted, repr(row), "mend it")
             found.append(Reference(problem, *row))
     texts: dict[str, Any] = {key: str(table[key]) for key in ("label", "note") if key in table}
     return {"references": tuple(found)} | texts
+
+
+def _is_reference(row: Any) -> bool:
+    if not isinstance(row, list) or not 5 <= len(row) <= 7:
+        return False
+    numbers = [*row[1:5], *row[6:]]
+    return all(isinstance(x, (int, float)) for x in numbers) and all(isinstance(x, str) for x in (row[0], *row[5:6]))
 
 
 def check_settings(where: str, settings: tuple[str, ...], learners: tuple[str, ...]) -> None:

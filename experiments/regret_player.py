@@ -124,9 +124,9 @@ class Player:
 
     def _mended(self, x: Tensor) -> Tensor:
         """The points; those of runs that are lost become the centre, so that the others go on."""
-        strange = ~torch.isfinite(x) if x.ndim == 1 else ~torch.isfinite(x).all(-1)
+        strange = ~torch.isfinite(x.reshape(len(x), -1)).all(1)
         self.lost = strange if self.lost is None else self.lost | strange
-        return torch.where(self.lost if x.ndim == 1 else self.lost.unsqueeze(-1), self.centre, x)
+        return torch.where(self.lost.view(-1, *[1] * (x.ndim - 1)), self.centre, x)
 
     def record(self, comparator: Comparator | None) -> dict[str, np.ndarray]:
         """Put this round's metrics into the table and return them, (R,) each."""
@@ -148,6 +148,8 @@ class Player:
             regret["bound/path"] = path
         if self.bound is not None:
             regret["bound/expected"] = self.bound(step)
+        if hasattr(world, "measures"):
+            regret |= world.measures()
         values = {name: value.detach().double().cpu().numpy().copy() for name, value in regret.items()}
         dead = np.isin(self.runs, list(self.diverged))
         for value in values.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["curves", "dial", "panels", "save"]
+__all__ = ["curves", "dial", "panels", "save", "title"]
 
 BOUNDS: dict[str, tuple[Any, str]] = {
     "bound/path": ("--", "path-wise bound, mean"),
     "bound/expected": (":", "bound on the expectation"),
 }
+
+
+def title(problem: str) -> str:
+    """A problem's name in lines that fit above a panel, broken between settings."""
+    return textwrap.fill(problem.replace(",", ", "), 46)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -106,7 +112,7 @@ def panels(rows: DataFrame, stem: Path, names: Sequence[str]) -> list[Path]:
             ax.fill_between(rounds, low, high, color=style["color"], alpha=0.15, lw=0)
         ax.set_xscale("log")
         ax.set_ylim(bottom=0)
-        ax.set_title(problem, fontsize=10)
+        ax.set_title(title(problem), fontsize=10)
         ax.set_xlabel("round")
         ax.set_ylabel("regret / round")
     handles = [Line2D([], [], linewidth=1.4, label=name, **style) for name, style in styles.items()]

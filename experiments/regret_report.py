@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import regret_plots, results, statistics
+from experiments import regret_plots, results, robustness, statistics
 from experiments.problems import PROBLEMS
 from experiments.report import WIDTH, markdown_table, number
 from experiments.slopes import slopes
@@ -33,6 +33,8 @@ KINDS = {
     "regret/sampled": "sampled losses, against the best fixed point in hindsight",
     "regret/pseudo": "means of the arms that were played, against the best arm's",
     "regret/realised": "rewards as received, against the best arm's mean",
+    "regret/policy": "exact values (worst ones, where there is an uncertainty set), against the best policy's",
+    "regret/regularised": "the same less the learner's own regulariser, against the best such value",
     "regret/dynamic": "expected losses, against each round's own best point",
 }
 
@@ -126,7 +128,9 @@ def report(
         made_of = regret_plots.curves(drawn, bounds, out / stem, f"{problem}: {kind.removeprefix('regret/')} regret")
         figures[problem, kind] = made_of
         paths |= {f"{stem} {path.suffix[1:]}": path for path in made_of}
-    paths["markdown"] = results.write_text(out / "report.md", _markdown(made, notes, figures))
+    values, more = robustness.write(table, status, out, {name: one.targets for name, one in PROBLEMS.items()})
+    paths |= more
+    paths["markdown"] = results.write_text(out / "report.md", _markdown(made, notes, figures, values))
     return RegretReport(_console(made, notes, metric), paths, made, curves, notes)
 
 
@@ -285,13 +289,14 @@ def _console(table: DataFrame, notes: list[str], metric: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(table: DataFrame, notes: list[str], figures: dict[tuple[str, str], list[Path]]) -> str:
+def _markdown(table: DataFrame, notes: list[str], figures: dict[tuple[str, str], list[Path]], values: list[str]) -> str:
     lines = ["Regret, mean over runs, intervals 95 %. Slope: of log regret on log round over the last decade."]
     for (problem, kind), rows in table.groupby(["problem", "metric"], sort=False):
         rounds = ", ".join(map(str, dict.fromkeys(rows["round"])))
         lines += ["", f"## {problem}, {kind}", "", f"{KINDS[str(kind)].capitalize()}; {rounds} rounds.", ""]
         lines += markdown_table([_shown(row) for row in rows.to_dict("records")])
         lines += ["", f"![{problem}]({figures[str(problem), str(kind)][0].name})"]
+    lines += values
     if notes:
         lines += ["", "Notes:", "", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"

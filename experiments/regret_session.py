@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparator", "play", "record_rounds"]
 
+FIRST = ("regret/static", "regret/pseudo", "regret/policy", "regret/sampled", "regret/dynamic")  # shown while playing
+
 
 def record_rounds(horizon: int, per_decade: float) -> list[int]:
     """1, then `per_decade` rounds a decade, evenly on the log scale and rounded, up to the horizon, which is one."""
@@ -155,9 +157,7 @@ def _guarded(player: Player, act: Callable[[], Any], alive: list[Player]) -> Any
 
 def _say(shown: dict[str, dict[str, np.ndarray]], stop: int, last: int, bar: Any) -> None:
     def mean(values: dict[str, np.ndarray]) -> str:
-        name = next(
-            (n for n in ("regret/static", "regret/pseudo", "regret/sampled", "regret/dynamic") if n in values), None
-        )
+        name = next((n for n in FIRST if n in values), None)
         if name is None or not np.isfinite(values[name]).any():
             return "-"
         return f"{np.nanmean(values[name]):.4g}"

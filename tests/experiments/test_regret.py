@@ -186,6 +186,8 @@ def test_problems_know_whether_the_horizon_matters(name):
         d = world.region.dimension
         if world.region.dtype == torch.int64:
             actions = [torch.full((2,), t % d) for t in range(60)]
+        elif world.region.name == "policies":
+            actions = [torch.full((2, *world.region.shape), 1.0 / world.actions, dtype=torch.float64)] * 60
         else:
             actions = [torch.full((2, d), 1.0 / d, dtype=torch.float64)] * 60
         seen = torch.stack([world.step(x)[0].clone() for x in actions]).flatten()

@@ -179,14 +179,32 @@ def test_met_is_within_four_standard_errors_of_both():
     references = tuple(Reference("dynamical-synthetic", "l", 100, 10, mean, error) for mean, error in values)
     shipped = benchmark_file.read(benchmark_file.find("dynamical-linear-bandit"))
     spec = dataclasses.replace(shipped, horizon=100, references=references)
-    curves = pd.DataFrame(
-        [{"problem": "dynamical-synthetic", "algorithm": "l", "metric": "regret/pseudo", "round": 10, "runs": 5,
-          "mean": 20.0, "low": 20.0 - 2.7764451, "high": 20.0 + 2.7764451}]
-    )  # fmt: skip
-    found = compared(spec, curves)
-    np.testing.assert_allclose(found["ours_error"], 1.0, rtol=1e-6)
-    np.testing.assert_allclose(found["z"], [10 / 10**0.5, 10.0, 20 / 10**0.5], rtol=1e-6)
+    # Five runs with mean 20 and standard error 1; a sixth diverged, and counts for nothing.
+    five = 20.0 + 5**0.5 * np.array([-1.0, -1.0, 0.0, 1.0, 1.0])
+    common = {"problem": "dynamical-synthetic", "algorithm": "l"}
+    table = pd.DataFrame(
+        [{**common, "metric": "regret/pseudo", "step": 10, "run": i, "value": v} for i, v in enumerate([*five, 1e9])]
+    )
+    status = pd.DataFrame([{**common, "run": i, "diverged_step": 7 if i == 5 else None} for i in range(6)])
+    found = compared(spec, table, status)
+    np.testing.assert_allclose(found["ours_error"], 1.0, rtol=1e-12)
+    np.testing.assert_allclose(found["z"], [10 / 10**0.5, 10.0, 20 / 10**0.5], rtol=1e-12)
     assert found["met"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(("within", "met"), [(10.01, True), (9.99, False)])
+def test_a_reference_may_be_of_another_metric_and_have_a_tolerance(within, met):
+    one = Reference("dynamical-synthetic", "l", 100, 10, 1.0, 0.0, "value/worst", within)
+    shipped = benchmark_file.read(benchmark_file.find("dynamical-linear-bandit"))
+    spec = dataclasses.replace(shipped, horizon=100, references=(one,))
+    common = {"problem": "dynamical-synthetic", "algorithm": "l", "step": 10, "run": 0}
+    table = pd.DataFrame(
+        [{**common, "metric": "value/worst", "value": 11.0}, {**common, "metric": "regret/pseudo", "value": 1.0}]
+    )
+    status = pd.DataFrame([{"problem": "dynamical-synthetic", "algorithm": "l", "run": 0, "diverged_step": None}])
+    found = compared(spec, table, status)
+    assert found["met"].tolist() == [met]
+    assert found["metric"].tolist() == ["value/worst"]
 
 
 def test_split():

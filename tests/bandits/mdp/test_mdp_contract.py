@@ -1,0 +1,230 @@
+"""What every named learner of episodic MDPs keeps; a learner joins by a line in `homes.HOMES`."""
+
+import dataclasses
+import typing
+
+import pytest
+import torch
+
+from bandits.config import CONFIGS
+from orbs import Feedback
+from tests.bandits.mdp.homes import ACTIONS, HOMES, LOSSES, STATES, STEPS, VARIANTS, built, episode, make, play
+
+EPISODES, RUNS = 12, 3
+CASES = pytest.mark.parametrize(("name", "given"), VARIANTS, ids=str)
+FIRST = pytest.mark.parametrize("name", list(HOMES))
+NAMED = pytest.mark.parametrize("name", [name for name in HOMES if "@" not in name])
+
+
+def everything(learner):
+    return {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+
+
+def equal(first, second):
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
+def test_every_learner_of_episodes_is_under_the_contract():
+    there = {name for name, kind in CONFIGS.items() if kind.family.startswith("bandits.mdp")}
+    assert {name.partition("@")[0] for name in HOMES} == there
+
+
+@CASES
+def test_policies_are_policies(name, given):
+    learner = built(name, given, RUNS)
+    policies = play(learner, HOMES[name], EPISODES)
+    assert policies.shape == (EPISODES, RUNS, STEPS, STATES, ACTIONS)
+    assert policies.dtype == torch.float64
+    assert (policies >= 0).all()
+    torch.testing.assert_close(policies.sum(-1), torch.ones(policies.shape[:-1], dtype=torch.float64))
+    assert learner.finite().all()
+    assert learner.rounds == EPISODES
+
+
+@CASES
+def test_asked_twice_it_answers_the_same(name, given):
+    learner = built(name, given, RUNS)
+    play(learner, HOMES[name], 5)
+    before = everything(learner)
+    first = learner.act().clone()
+    equal(everything(learner), before)
+    assert torch.equal(first, learner.act())
+    again = built(name, given, RUNS)
+    again.load_state_dict(before)
+    assert torch.equal(first, again.act())
+
+
+@CASES
+def test_runs_are_independent(name, given):
+    """Run i among others plays the policies of run i alone, up to the rounding of batched products."""
+    together = play(built(name, given, RUNS), HOMES[name], EPISODES)
+    for run in (0, RUNS - 1):
+        alone = play(built(name, given, [run]), HOMES[name], EPISODES)[:, 0]
+        torch.testing.assert_close(alone, together[:, run], rtol=1e-9, atol=1e-12)
+
+
+@CASES
+def test_a_seed_is_a_stream(name, given):
+    first = play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], 8)
+    assert torch.equal(first, play(make(name, HOMES[name], runs=RUNS, seed=3, **given), HOMES[name], 8))
+
+
+@CASES
+@pytest.mark.parametrize("stop", [1, 7])
+def test_resume_equals_a_straight_run(name, given, stop):
+    straight = built(name, given, RUNS)
+    whole = play(straight, HOMES[name], EPISODES)
+    first = built(name, given, RUNS)
+    play(first, HOMES[name], stop)
+    second = built(name, given, RUNS)
+    second.load_state_dict(everything(first))
+    rest = play(second, HOMES[name], EPISODES - stop, stop)
+    assert torch.equal(rest, whole[stop:])
+    equal(everything(straight), everything(second))
+    assert second.rounds == EPISODES
+
+
+@CASES
+def test_a_state_is_a_copy(name, given):
+    learner = built(name, given, RUNS)
+    play(learner, HOMES[name], 3)
+    state = learner.state_dict()
+    kept = {key: tensor.clone() for key, tensor in state.items()}
+    other = built(name, given, RUNS)
+    other.load_state_dict(state)
+    play(other, HOMES[name], 4, 3)
+    equal(state, kept)
+
+
+@CASES
+def test_the_world_may_reuse_its_tensors(name, given):
+    facts, straight = HOMES[name], built(name, given, RUNS)
+    whole = play(straight, facts, EPISODES)
+    learner = built(name, given, RUNS)
+    for k in range(EPISODES):
+        policy = learner.act().clone()
+        assert torch.equal(policy, whole[k])
+        feedback = episode(facts, k, policy, learner.run_ids)
+        kept = {key: tensor.clone() for key, tensor in feedback.terms.items()}
+        learner.observe(policy, feedback)
+        equal(dict(feedback.terms), kept)
+        for tensor in (policy, *feedback.terms.values()):
+            tensor.fill_(0)
+    equal(everything(learner), everything(straight))
+
+
+@CASES
+def test_it_learns_from_what_it_sees(name, given):
+    """Other episodes, other policies; but for those that learn nothing."""
+    if name in ("reference-policy", "robust-oracle"):
+        pytest.skip("it learns nothing")
+    long = 40
+    facts, learner = HOMES[name], built(name, given, 1)
+    first = play(learner, facts, long)
+    other = built(name, given, 1)
+    for k in range(long):
+        policy = other.act().clone()
+        other.observe(policy, episode(facts, k + 1000, policy, other.run_ids))
+    assert not torch.equal(first[-1], other.act())
+
+
+@FIRST
+def test_a_state_of_another_learner_is_refused(name):
+    learner = built(name, {}, RUNS)
+    play(learner, HOMES[name], 2)
+    state, before = learner.state_dict(), everything(learner)
+    for wrong in (
+        {key: tensor for key, tensor in state.items() if key != "rounds"},
+        {**state, "more": torch.zeros(1)},
+        *([built(name, {}, RUNS + 1).state_dict()] if len(state) > 1 else []),
+    ):
+        with pytest.raises(ValueError, match=r"state.*expected .* got .*Fix: load a state of the same learner"):
+            learner.load_state_dict(wrong)
+        equal(everything(learner), before)
+
+
+@FIRST
+def test_bad_feedback_is_refused_and_nothing_is_learned(name):
+    facts, learner = HOMES[name], built(name, {}, RUNS)
+    play(learner, facts, 2)
+    policy = learner.act().clone()
+    before, good = everything(learner), episode(facts, 2, policy, learner.run_ids)
+
+    def changed(field, change):
+        tensor = good.terms[field].clone()
+        return Feedback(good.reward, None, {**good.terms, field: change(tensor)})
+
+    def put(value):
+        def change(tensor):
+            tensor[1, 0] = value
+            return tensor
+
+        return change
+
+    for wrong, said in (
+        (Feedback(good.reward), r"terms\['states'\].*: expected an episode, got none"),
+        (changed("rewards", lambda t: t[:-1]), r"terms\['rewards'\].*: expected shape \(3, 4\), got shape \(2, 4\)"),
+        (changed("states", lambda t: t[:, :-1]), r"terms\['states'\].*: expected shape \(3, 5\), got shape \(3, 4\)"),
+        (changed("states", lambda t: t.double()), r"expected states and actions of int64, got torch.float64"),
+        (changed("rewards", put(float("nan"))), r"expected states 0 to 4, actions 0 to 2 and finite rewards"),
+        (changed("actions", put(ACTIONS)), r"expected states 0 to 4, actions 0 to 2 and finite .*by episode 3"),
+        (changed("states", put(-1)), r"expected states 0 to 4"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            learner.observe(policy, wrong)
+        equal(everything(learner), before)
+
+
+@NAMED
+def test_every_field_of_a_configuration_is_checked(name):
+    kind = CONFIGS[name]
+    kinds = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        wrongs = (float("nan"), "many") if kinds[field.name] is not bool else (2, "many")
+        for wrong in wrongs:
+            with pytest.raises(ValueError, match=rf"{name}.{field.name}: expected .*, got .*Fix: e.g. {field.name}="):
+                kind(**{field.name: wrong})
+
+
+@NAMED
+def test_problems_without_episodes_are_refused(name):
+    facts = {"arms": 5, "domain": ("arms", {"dimension": 5}), "horizon": 40}
+    with pytest.raises(ValueError, match=rf"{name}.*: expected a problem of episodes .*got one with arms"):
+        make(name, facts)
+
+
+@NAMED
+def test_no_run_is_refused(name):
+    with pytest.raises(ValueError, match=r"runs: expected at least one run, got 0"):
+        built(name, {}, 0)
+
+
+def test_horizons_of_one_episode():
+    for name in HOMES:
+        learner = built(name, {}, 2, horizon=1)
+        play(learner, HOMES[name], 1)
+        assert learner.finite().all(), name
+
+
+def test_tabular_problems_have_unit_features():
+    for name in ("pol-opt", "log-barrier-ftrl"):
+        facts = {**LOSSES, "features": None}
+        learner = make(name, facts, runs=2)
+        assert play(learner, facts, 4).shape == (4, 2, STEPS, STATES, ACTIONS)
+
+
+@pytest.mark.gpu
+@CASES
+def test_the_device_computes_the_same(name, given):
+    facts, here = HOMES[name], built(name, given, RUNS)
+    whole = play(here, facts, EPISODES)
+    there = make(name, facts, runs=RUNS, device="cuda", **given)
+    for k in range(EPISODES):
+        policy = there.act()
+        torch.testing.assert_close(policy.cpu(), whole[k], rtol=1e-8, atol=1e-10)
+        told = episode(facts, k, whole[k], there.run_ids)
+        terms = {key: tensor.cuda() for key, tensor in told.terms.items()}
+        there.observe(whole[k].cuda(), Feedback(terms["rewards"].sum(-1), None, terms))
+    there.check()
