@@ -87,7 +87,7 @@ class MDPVector(VectorEnv[Tensor, Tensor, Tensor]):
 
 
 class SingleMDP(gym.Env[np.ndarray, Any]):
-    """One run of an episodic world as an ordinary environment: it sees (step, state), int64, and takes an action's number.
+    """One run of an episodic world as an ordinary environment: (step, state) is seen, an action's number taken.
 
     Args:
         world: the world's class.

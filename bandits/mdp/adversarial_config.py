@@ -35,8 +35,8 @@ class DilatedConfig(AdversarialMDPConfig):
     """Size of the bonus; None: by the tuning."""
     gamma: float | None = None
     """What is added to covariances, times the identity; None: by the tuning."""
-    bonus: Literal["exact", "sample", "none"] = "exact"
-    """Dilated bonuses by the kernel, by one draw of the simulator a step and pair, or none."""
+    bonus: Literal["exact", "sample", "off"] = "exact"
+    """Dilated bonuses by the kernel, by one draw of the simulator a step and pair, or no bonus."""
     covariance: Literal["exact", "direct", "mgr"] = "exact"
     """Inverse covariances from occupancies, averaged trajectories, or matrix geometric resampling."""
     trajectories: int = 256

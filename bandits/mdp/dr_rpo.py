@@ -6,7 +6,7 @@ which V_h = temperature log sum reference e^(Q_h / temperature). At temperature 
 
 Deliberate differences: Q is also clipped below, at 0; ties at temperature 0 are broken at random, because a learner
 whose Q are all at their cap looks robust where action 0 happens to be; a radius of 0 is the plain regression;
-constrained KL takes projected weights. That the paper's policy step is this closed form, rather than the proximal one
+KL takes projected weights. That the paper's policy step is this closed form, rather than the proximal one
 of `step_size`, is our reading. Practice: beta 1, ridge 0.1; the theorems' beta is `transition_model.theory_beta`.
 """
 
@@ -44,13 +44,13 @@ class DRRPO(PolicyLearner):
         divergence: "tv", "kl", "chi2"; None for the learner that is not robust.
         form: "constrained" or "regularised".
         level: broadcasts to (H, d): the radii (at least 0) or the weight of the divergence (above 0).
-        temperature: of the policy, at least 0; 0 is the greedy policy.
+        temperature: of the policy, above 0.
         reference: (S, A) or (H, S, A), positive, rows of sum 1; None: uniform.
         beta: the bonus's factor, at least 0.
         bonus: "paper", sum_i phi_i sqrt((Lambda^-1)_ii); "script", of the authors' code, sqrt(sum_i phi_i^2
             (Lambda^-1)_ii); "elliptical", sqrt(phi^T Lambda^-1 phi).
         ridge: what Lambda starts from, above 0.
-        weights: "signed", "projected" (see `duals.worst_case`), or "auto": projected for constrained KL, else signed.
+        weights: "signed", "projected" (see `duals.worst_case`), or "auto": projected for KL, else signed.
         eps: c of signed KL's floor c sqrt((Lambda^-1)_ii) of E e^(-V/b); 0: none.
         kl_center, exact_zero_radius: see `duals.worst_case`.
         fail: states whose value is known to be 0.
@@ -67,6 +67,7 @@ class DRRPO(PolicyLearner):
     """
 
     _sign = 1.0  # of the bonus: optimism
+    _greedy = False  # whether the temperature may be 0
 
     def __init__(
         self,
@@ -101,6 +102,9 @@ class DRRPO(PolicyLearner):
         known = None if rewards is None else self._table(rewards.unsqueeze(-1), "rewards").flatten(2)
         for name, value, least in (("temperature", temperature, 0.0), ("beta", beta, 0.0), ("eps", eps, 0.0)):
             _range(name, value, least)
+        if temperature == 0 and not self._greedy:
+            fix = "take DRLSVIUCB, which is greedy, or give one"
+            reject("temperature", "a finite number above 0", temperature, fix)
         _range("ridge", ridge, None)
         if step_size is not None:
             _range("step_size", step_size, None)
@@ -113,8 +117,7 @@ class DRRPO(PolicyLearner):
         self.step_size, self.switching = step_size, bool(switching)
         self.divergence, self.form = divergence, form
         self.kl_center, self.exact_zero_radius = kl_center, exact_zero_radius
-        literal = divergence != "kl" or form != "constrained"
-        self.kind: duals.Kind = ("signed" if literal else "projected") if weights == "auto" else weights
+        self.kind: duals.Kind = ("projected" if divergence == "kl" else "signed") if weights == "auto" else weights
         self.model = TransitionModel(table, self.runs, steps, ridge, known is None or regress)
         self._base = torch.zeros(1, 1, 1, dtype=torch.float64, device=self.device) if known is None else known
         if regress:
@@ -330,6 +333,8 @@ def _range(name: str, value: float, least: float | None) -> None:
 
 class DRLSVIUCB(DRRPO):
     """DR-LSVI-UCB: DR-RPO at temperature 0, greedy with ties broken at random."""
+
+    _greedy = True
 
     def __init__(self, features: Tensor, steps: int, rewards: Tensor | None = None, **arguments: object) -> None:
         super().__init__(features, steps, rewards, **{"temperature": 0.0, **arguments})  # type: ignore[arg-type]

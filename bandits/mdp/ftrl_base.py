@@ -107,7 +107,7 @@ class DilatedFTRL(CumulativeLearner):
         features: (S, A, d), (H, S, A, d) or (R, H, S, A, d), norms at most 1 for the theorems.
         steps: H.
         rates: eta at least 0 (infinite for follow the leader), beta at least 0, gamma above 0.
-        bonus: "exact", "sample" or "none".
+        bonus: "exact", "sample" or "off".
         covariance: "exact", "direct" or "mgr".
         trajectories: simulated each episode for "direct".
         chains, length: of "mgr"; length None: `resampling_length`.
@@ -129,7 +129,7 @@ class DilatedFTRL(CumulativeLearner):
             if not fits:
                 reject(name, "a number of at least 0 (gamma above 0)", value, "choose another one")
         for name, word, words in (
-            ("bonus", bonus, ("exact", "sample", "none")), ("covariance", covariance, ("exact", "direct", "mgr")),
+            ("bonus", bonus, ("exact", "sample", "off")), ("covariance", covariance, ("exact", "direct", "mgr")),
         ):  # fmt: skip
             if word not in words:
                 reject(name, " or ".join(map(repr, words)), repr(word), "choose one of them")
@@ -141,7 +141,7 @@ class DilatedFTRL(CumulativeLearner):
         self.inverse = InverseCovariance(
             covariance, simulator, self.features, rates.gamma, self.philox, trajectories, chains, length
         )
-        self.bonus = DilatedBonus(bonus, simulator, self.philox) if bonus != "none" and rates.beta > 0 else None
+        self.bonus = DilatedBonus(bonus, simulator, self.philox) if bonus != "off" and rates.beta > 0 else None
 
     def _plan(self) -> Tensor:
         return self.policy_of(self.cumulative)

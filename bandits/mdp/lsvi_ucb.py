@@ -26,6 +26,8 @@ class LSVIUCB(DRRPO):
             is 0 and `bonus` "elliptical" unless given.
     """
 
+    _greedy = True
+
     def __init__(self, features: Tensor, steps: int, rewards: Tensor | None = None, **arguments: Any) -> None:
         chosen = {"temperature": 0.0, "bonus": "elliptical", **arguments}
         super().__init__(features, steps, rewards, regress=True, divergence=None, **chosen)

@@ -29,6 +29,7 @@ class R2PVI(DRRPO):
     """
 
     _sign = -1.0
+    _greedy = True
 
     def __init__(
         self,

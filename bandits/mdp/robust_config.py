@@ -41,14 +41,14 @@ class LinearPlannerConfig(EpisodicConfig):
 class RobustConfig(LinearPlannerConfig):
     """Of one that plans for the worst case."""
 
-    divergence: Literal["problem", "none", "tv", "kl", "chi2"] = "problem"
-    """What bounds nature."""
+    divergence: Literal["problem", "off", "tv", "kl", "chi2"] = "problem"
+    """What bounds nature; off: nothing."""
     form: Literal["problem", "constrained", "regularised"] = "problem"
     """Whether it is a bound or a price."""
     level: float | None = from_zero(None)
     """The radius of all laws, or the price's weight; None: the problem's."""
     weights: Literal["auto", "signed", "projected"] = "auto"
-    """Of the next states in the duals: as regressed, or made probabilities; auto: the latter for constrained KL."""
+    """Of the next states in the duals: as regressed, or made probabilities; auto: the latter for KL."""
     eps: float = from_zero(0.0)
     """c of the floor c sqrt((Lambda^-1)_ii) in the duals of KL with signed weights; 0.1 helps there."""
 
@@ -60,8 +60,8 @@ class DRRPOConfig(RobustConfig):
     name: ClassVar[str] = "dr-rpo"
     about: ClassVar[str] = "robust MDP: optimistic worst-case values, softmax near a reference policy"
 
-    temperature: float = from_zero(0.05)
-    """Weight of the divergence from the uniform reference policy; 0: greedy."""
+    temperature: float = 0.05
+    """Weight of the divergence from the uniform reference policy."""
     step_size: float | None = None
     """Of the proximal policy step; None: the exact softmax."""
     switching: bool = False
@@ -86,8 +86,8 @@ class RPOConfig(LinearPlannerConfig):
     name: ClassVar[str] = "rpo"
     about: ClassVar[str] = "linear MDP: dr-rpo that trusts the nominal model"
 
-    temperature: float = from_zero(0.05)
-    """Weight of the divergence from the uniform reference policy; 0: greedy."""
+    temperature: float = 0.05
+    """Weight of the divergence from the uniform reference policy."""
     step_size: float | None = None
     """Of the proximal policy step; None: the exact softmax."""
     switching: bool = False

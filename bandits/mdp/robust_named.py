@@ -15,7 +15,7 @@ from bandits.config_base import LearnerConfig
 from bandits.facts import Facts
 from bandits.mdp import robust_config as c
 from bandits.mdp.base import PolicyLearner
-from bandits.mdp.dr_rpo import DRRPO
+from bandits.mdp.dr_rpo import DRLSVIUCB, DRRPO
 from bandits.mdp.facts import features_of, mdp_arguments
 from bandits.mdp.fixed_policy import FixedPolicy
 from bandits.mdp.lsvi_ucb import LSVIUCB
@@ -43,8 +43,8 @@ def _problem(facts: Facts, common: Common) -> Common:
 def _nature(config: c.RobustConfig, facts: Facts) -> Common:
     """The uncertainty set: what the configuration says, else the problem's, else none."""
     known = facts.facts.get("uncertainty") or {}
-    divergence = known.get("divergence", "none") if config.divergence == "problem" else config.divergence
-    if divergence == "none":
+    divergence = known.get("divergence", "off") if config.divergence == "problem" else config.divergence
+    if divergence == "off":
         return {"divergence": None}
     form, level = known.get("form", "constrained") if config.form == "problem" else config.form, config.level
     if level is None:
@@ -66,30 +66,32 @@ def _beta(config: Any, facts: Facts, problem: Common, nature: Common, offline: b
     return theory_beta(nature["divergence"], form, *size, float(level.min()), config.delta, offline)
 
 
-def _planner(config: c.LinearPlannerConfig, facts: Facts, common: Common, nature: Common, **more: Any) -> DRRPO:
+def _planner(
+    kind: type[DRRPO], config: c.LinearPlannerConfig, facts: Facts, common: Common, nature: Common, **more: Any
+) -> DRRPO:
     problem = _problem(facts, common)
     beta, regress = _beta(config, facts, problem, nature), config.rewards == "regressed"
     chosen: Common = {"beta": beta, "bonus": config.bonus, "ridge": config.ridge, "regress": regress}
-    return DRRPO(**problem, **nature, **chosen, **more, **common)
+    return kind(**problem, **nature, **chosen, **more, **common)
 
 
 def _dr_rpo(config: c.DRRPOConfig, facts: Facts, common: Common) -> PolicyLearner:
     return _planner(
-        config, facts, common, _nature(config, facts), temperature=config.temperature, weights=config.weights,
+        DRRPO, config, facts, common, _nature(config, facts), temperature=config.temperature, weights=config.weights,
         eps=config.eps, step_size=config.step_size, switching=config.switching,
     )  # fmt: skip
 
 
 def _dr_lsvi_ucb(config: c.DRLSVIUCBConfig, facts: Facts, common: Common) -> PolicyLearner:
     return _planner(
-        config, facts, common, _nature(config, facts), temperature=0.0, weights=config.weights, eps=config.eps,
+        DRLSVIUCB, config, facts, common, _nature(config, facts), weights=config.weights, eps=config.eps,
         switching=config.switching,
     )  # fmt: skip
 
 
 def _rpo(config: c.RPOConfig, facts: Facts, common: Common) -> PolicyLearner:
     return _planner(
-        config, facts, common, {"divergence": None}, temperature=config.temperature, step_size=config.step_size,
+        DRRPO, config, facts, common, {"divergence": None}, temperature=config.temperature, step_size=config.step_size,
         switching=config.switching,
     )  # fmt: skip
 

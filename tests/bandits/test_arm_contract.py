@@ -30,7 +30,8 @@ def equal(first, second):
 
 
 def test_every_learner_of_arms_is_under_the_contract():
-    online = {name for name, kind in CONFIGS.items() if kind.family.startswith("bandits.online_learning")}
+    others = ("bandits.online_learning", "bandits.mdp")
+    online = {name for name, kind in CONFIGS.items() if kind.family.startswith(others)}
     plans = {"expert"}  # plays a point, not an arm: tests/bandits/linear/test_fixed_plan.py
     assert {name.partition("@")[0] for name in HOMES} == set(CONFIGS) - online - plans
 

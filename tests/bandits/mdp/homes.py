@@ -62,7 +62,25 @@ HOMES = {
     "cfpo": LOSSES,
     "cfpo@full": LOSSES_SEEN,
 }
-VARIANTS = [*((name, {}) for name in HOMES)]
+VARIANTS = [
+    *((name, {}) for name in HOMES),
+    ("dr-rpo", {"step_size": 3.0}),
+    ("dr-rpo", {"switching": True, "rewards": "regressed"}),
+    ("dr-rpo", {"weights": "projected", "bonus": "script"}),
+    ("dr-rpo@kl", {"weights": "signed", "eps": 0.1}),
+    ("dr-rpo@chi2-weight", {"bonus": "elliptical", "ridge": 1.0}),
+    ("dr-lsvi-ucb", {"divergence": "off"}),
+    ("lsvi-ucb", {"temperature": 0.1}),
+    ("r2pvi", {"explore": 6, "bonus": "elliptical"}),
+    ("pol-opt", {"bonus": "sample"}),
+    ("pol-opt", {"covariance": "direct", "trajectories": 8}),
+    ("log-barrier-ftrl", {"covariance": "mgr", "chains": 2, "length": 5}),
+    ("log-barrier-ftrl", {"tuning": "theory", "bonus": "off"}),
+    ("magnitude-reduced-ftrl", {"correction": "sample", "samples": 5}),
+    ("full-information-ftrl", {"tuning": "theory"}),
+    ("simulator-free-ftrl", {"epoch": 4, "alpha": 5.0}),
+    ("cfpo", {"eta": 3.0, "bonus": 0.0}),
+]
 
 
 def make(name, facts, **arguments):

@@ -142,7 +142,7 @@ class Dilated:
                             m = np.sum(q[h][:, None] * policy[h] * np.minimum(xs, 0))
                         self.cum[h, s, a] += x * to_go - p.H * min(x, 0) + p.H * m
                     b[h, s, a] = rates.beta * (norms[s, a] + policy[h, s] @ norms[s])
-        if self.bonus != "none":
+        if self.bonus != "off":
             self.cum -= self.dilated(b, policy)
         self.k += 1
 

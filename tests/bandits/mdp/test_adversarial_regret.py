@@ -54,7 +54,7 @@ def test_builders_use_the_facts():
         assert built(name).rates.gamma == pytest.approx(root / 4)
         assert built(name, {"tuning": "theory"}).rates != built(name).rates
         assert built(name, {"c": 1.0}).rates.eta * CONFIGS[name]().c == pytest.approx(built(name).rates.eta)
-        assert built(name, {"bonus": "none"}).bonus is None
+        assert built(name, {"bonus": "off"}).bonus is None
     sampled = built("magnitude-reduced-ftrl", {"correction": "sample", "gamma": 0.5})
     assert sampled._draws.count == 2 * 4 * math.ceil(8 * math.log(3 * 4 * 40))
     assert built("magnitude-reduced-ftrl", {"correction": "sample", "samples": 3})._draws.count == 24

@@ -65,7 +65,7 @@ KINDS = {
 }
 WAYS = {
     "exact": {},
-    "no bonus": {"bonus": "none"},
+    "no bonus": {"bonus": "off"},
     "sampled bonus": {"bonus": "sample"},
     "direct": {"covariance": "direct", "trajectories": 7},
     "mgr": {"covariance": "mgr", "chains": 3, "length": 9},

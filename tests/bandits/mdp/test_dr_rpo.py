@@ -40,8 +40,8 @@ CASES = {
     "elliptical": dict(divergence="tv", level=LEVELS, bonus="elliptical", beta=0.3, ridge=0.7),
     "reference": dict(divergence="tv", level=0.2, reference=REFERENCE, temperature=0.3),
     "proximal": dict(divergence="tv", level=LEVELS, step_size=2.0, reference=REFERENCE, temperature=0.1),
-    "proximal alone": dict(divergence="kl", level=0.2, weights="projected", step_size=3.0, temperature=0.0),
-    "greedy": dict(divergence="tv", level=LEVELS, temperature=0.0),
+    "proximal alone": dict(divergence="kl", level=0.2, weights="projected", step_size=3.0, temperature=1e-12),
+    "greedy": dict(divergence="tv", level=LEVELS, kind=DRLSVIUCB, temperature=0.0),
     "caps": dict(divergence="kl", level=0.2, weights="signed", value_cap=CAP, fail=(), beta=0.2, episodes=8),
     "by step": dict(divergence="tv", level=LEVELS, features=BY_STEP, bonus="script"),
     "by run": dict(divergence="tv", level=LEVELS, features=BY_RUN),
@@ -55,14 +55,17 @@ def tensors(arguments):
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_a_second_version_plans_the_same(case):
-    given = {"temperature": 0.2, "beta": 0.4, "rewards": REWARDS, "fail": FAIL, "features": FEATURES, **CASES[case]}
+    given = {"temperature": 0.2, "beta": 0.4, "rewards": REWARDS, "fail": FAIL, "features": FEATURES}
+    given |= {"weights": "signed", **CASES[case]}
     episodes, tolerance = given.pop("episodes", 15), given.pop("tolerance", 1e-7)
-    learner = DRRPO(steps=STEPS, runs=[4, 7], seed=3, **tensors(given))
+    kind = given.get("kind", DRRPO)
+    given = {key: x for key, x in given.items() if key != "kind"}
+    learner = kind(steps=STEPS, runs=[4, 7], seed=3, **tensors(given))
     features = given.pop("features")
     plain = []
     for r, run in enumerate((4, 7)):
         own = features[r] if features.ndim == 5 else features
-        plain.append(PlainPlanner(own, STEPS, run=run, seed=3, **{"weights": "signed", **given}))
+        plain.append(PlainPlanner(own, STEPS, run=run, seed=3, **given))
     agree(learner, plain, episodes, tolerance)
 
 
@@ -179,8 +182,12 @@ def test_rare_switching_plans_seldom():
         (dict(level=-0.1), "level: expected at least 0, got -0.1"),
         (dict(level=torch.ones(2, 3)), r"level: expected a number, or shape \(3, 3\), got shape \(2, 3\)"),
         (dict(form="regularised", level=0.0), "level: expected above 0, got 0"),
-        (dict(divergence="kl", form="regularised", level=0.09), r"level: expected at least 0.1: e\^\(horizon/level\)"),
+        (
+            dict(divergence="kl", form="regularised", level=0.09, weights="signed"),
+            r"level: expected at least 0.1: e\^\(horizon/level\)",
+        ),
         (dict(temperature=-0.1), "temperature: expected a finite number of at least 0, got -0.1"),
+        (dict(temperature=0), "temperature: expected a finite number above 0, got 0. Fix: take DRLSVIUCB"),
         (dict(temperature=float("inf")), "temperature: expected a finite number"),
         (dict(beta=-1.0), "beta: expected a finite number of at least 0"),
         (dict(ridge=0.0), "ridge: expected a finite number above 0, got 0.0"),

@@ -171,7 +171,7 @@ def test_the_limits_of_the_learning_rate(kind):
 def test_a_bonus_is_subtracted(kind):
     plain, policy = learner_of(kind, rates=Rates(0.5, 0.0, 0.05))
     other, _ = learner_of(kind, rates=Rates(0.5, 0.2, 0.05))
-    without, _ = learner_of(kind, rates=Rates(0.5, 0.2, 0.05), bonus="none")
+    without, _ = learner_of(kind, rates=Rates(0.5, 0.2, 0.05), bonus="off")
     feedback = terms(torch.tensor([[1, 5, 9]]), torch.full((1, H), 0.4).double())
     for learner in (plain, other, without):
         learner.act()
@@ -205,7 +205,7 @@ def test_bad_arguments_are_refused(kind):
         ({"rates": Rates(1.0, math.inf, 0.1)}, "beta: expected"),
         ({"rates": Rates(1.0, 0.1, 0.0)}, "gamma: expected"),
         ({"rates": Rates(1.0, 0.1, math.nan)}, "gamma: expected"),
-        ({"bonus": "some"}, "bonus: expected 'exact' or 'sample' or 'none', got 'some'"),
+        ({"bonus": "some"}, "bonus: expected 'exact' or 'sample' or 'off', got 'some'"),
         ({"covariance": "some"}, "covariance: expected 'exact' or 'direct' or 'mgr'"),
         ({"low": 1.0}, r"loss range: expected finite low < high, got \[1.0, 1.0\]"),
     ):

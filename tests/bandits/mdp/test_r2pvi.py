@@ -14,7 +14,7 @@ SETS = {
     "kl": dict(divergence="kl", level=0.2, weights="projected"),
     "chi2": dict(divergence="chi2", level=0.3, weights="projected"),
     "tv weight": dict(divergence="tv", form="regularised", level=0.6),
-    "kl weight": dict(divergence="kl", form="regularised", level=0.5),
+    "kl weight": dict(divergence="kl", form="regularised", level=0.5, weights="signed"),
     "chi2 weight": dict(divergence="chi2", form="regularised", level=0.4),
     "none": dict(divergence=None),
 }

@@ -175,7 +175,7 @@ def test_names_build_what_the_facts_say():
     assert own.model.pays is not None
     assert bandits.make("dr-lsvi-ucb", HOMES["dr-rpo@kl"]).kind == "projected"
     assert bandits.make("rpo", facts, temperature=0.2).divergence is None
-    assert bandits.make("dr-rpo", facts, divergence="none").divergence is None
+    assert bandits.make("dr-rpo", facts, divergence="off").divergence is None
     assert bandits.make("dr-rpo", {**facts, "uncertainty": None}).divergence is None
     theory = bandits.make("dr-rpo", facts, tuning="theory", delta=0.1)
     assert theory.beta == pytest.approx(theory_beta("chi2", "regularised", 3, 4, 40, 0.2, 0.1))
