@@ -18,6 +18,7 @@ from envs.episodic_world import EpisodicWorld
 from envs.finite_mdp import FiniteMDP
 from envs.mdp_env import SingleMDP
 from envs.regret_world import known, whole
+from orbs import reject
 
 __all__ = ["ADVERSARIES", "MODELS", "AdversarialMDP", "adversary", "expected_losses", "least_losses", "single"]
 
@@ -101,7 +102,8 @@ class AdversarialMDP(EpisodicWorld):
         adversary: iid, doubling, phases or drift (see the function).
         model: as above.
         instance: number of the instance.
-        steps, states, actions, dimension: H, S, A, d; of the chain S is 2, of the tabular model d is S A.
+        steps, states, actions, dimension: H, S, A, d; 3, 6, 4 and 4 if None. Of the chain S is 2, and of both other
+            models d is S A: there they are not to be given.
         noise: off, or bernoulli: a loss is 0 or 1 with its mean.
         feedback: bandit, or full: the terms hold the episode's whole loss too, "loss_table" (1, H, S, A), and where the
             model has features "loss_weights" (1, H, d).
@@ -121,9 +123,9 @@ class AdversarialMDP(EpisodicWorld):
         model: str = "random",
         instance: int = 0,
         steps: int = 3,
-        states: int = 6,
+        states: int | None = None,
         actions: int = 4,
-        dimension: int = 4,
+        dimension: int | None = None,
         noise: str = "off",
         feedback: str = "bandit",
     ) -> None:
@@ -132,10 +134,14 @@ class AdversarialMDP(EpisodicWorld):
         self.noise = known("AdversarialMDP.noise", noise, ("off", "bernoulli"))
         self.feedback = known("AdversarialMDP.feedback", feedback, ("bandit", "full"))
         self.instance = whole("AdversarialMDP.instance", instance, 0)
-        for name, value in (("steps", steps), ("states", states), ("actions", actions), ("dimension", dimension)):
-            whole(f"AdversarialMDP.{name}", value, 2 if model == "chain" and name == "actions" else 1)
-        states = 2 if model == "chain" else states
-        self.dimension = dimension if model == "random" else states * actions
+        for name, given, fixed in (("states", states, model == "chain"), ("dimension", dimension, model != "random")):
+            if given is not None and fixed:
+                reject(f"AdversarialMDP.{name}", f"none for the {model} model", given, "leave it out")
+        whole("AdversarialMDP.steps", steps, 1)
+        whole("AdversarialMDP.actions", actions, 2 if model == "chain" else 1)
+        states = 2 if model == "chain" else 6 if states is None else whole("AdversarialMDP.states", states, 1)
+        size = 4 if dimension is None else whole("AdversarialMDP.dimension", dimension, 1)
+        self.dimension = size if model == "random" else states * actions
         facts = {"loss_low": 0.0, "loss_high": 1.0, "feedback": feedback}
         super().__init__(steps, states, actions, horizon, runs, seed, device, None, facts)
 
@@ -185,12 +191,8 @@ class AdversarialMDP(EpisodicWorld):
         return {"expected": self.zeros(), "last": super()._sums()["last"]}
 
     def _play(self, x: Tensor, row: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
-        states, actions, rewards = self.episode(x, row[0], self.rewards_of(self.round))
-        if self.noise == "bernoulli":
-            rewards = -(row[1] < -rewards).double()
-        self._judge_policy(x)
-        loss, seen, terms = self._told(states, actions, rewards)
-        if self.feedback == "full":
+        loss, seen, terms = super()._play(x, row)
+        if self.feedback == "full" and terms is not None:
             terms["loss_table"] = self.losses[self.round].unsqueeze(0)
             if self.mdp.features is not None:
                 terms["loss_weights"] = self.weights[self.round].unsqueeze(0)
@@ -199,6 +201,11 @@ class AdversarialMDP(EpisodicWorld):
     def _judge_policy(self, x: Tensor) -> None:
         self.sums["expected"] += expected_losses(self.mdp.kernel, self.losses[self.round], x, self.mdp.start)
         self.sums["last"].copy_(x)
+
+    def received(self, rewards: Tensor, row: tuple[Tensor, ...], first: int = 0) -> Tensor:
+        if self.noise == "off":
+            return rewards
+        return -(row[1][:, first : first + rewards.shape[1]] < -rewards).double()
 
     def rewards_of(self, episode: int) -> Tensor:
         return -self.losses[episode % self.horizon]

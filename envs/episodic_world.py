@@ -15,8 +15,8 @@ from torch import Tensor
 
 from envs.finite_mdp import FiniteMDP
 from envs.regions import Policies
-from envs.regret_world import RegretWorld
-from envs.robust_values import at_start, evaluate, optimal
+from envs.regret_world import RegretWorld, between
+from envs.robust_values import at_start, evaluate, optimal, reference_of
 from envs.uncertainty import Uncertainty
 from orbs import reject
 
@@ -81,6 +81,8 @@ class EpisodicWorld(RegretWorld):
             wanted = f"{self.steps} steps, {self.states} states, {self.actions} actions"
             given = f"{self.mdp.steps}, {self.mdp.states}, {self.mdp.actions}"
             reject("model", wanted, given, "give the shape of the model")
+        if self.uncertainty is not None:
+            self.uncertainty = self.uncertainty.to(self.device)
         self.targets = {name: target.to(self.device) for name, target in self._targets().items()}
         self._next, self._first = self.mdp.kernel.cumsum(-1), self.mdp.start.cumsum(-1)
         self._rows = torch.arange(self.num_envs, device=self.device)
@@ -106,10 +108,12 @@ class EpisodicWorld(RegretWorld):
 
         Args:
             reference: (S, A) or (H, S, A), positive.
+
+        Raises:
+            ValueError: a temperature below 0 or no number, a reference that is no such policy.
         """
-        if not 0 <= temperature < float("inf"):
-            reject("temperature", "a finite number of at least 0", temperature, "e.g. 0.05")
-        self.temperature, self.reference = float(temperature), reference
+        weight, near = between("temperature", temperature, 0.0, float("inf")), reference_of(self.mdp, reference)
+        self.temperature, self.reference = weight, near
         self._both = torch.tensor([[0.0], [self.temperature]], dtype=torch.float64, device=self.device)
         self._best = {}
 
@@ -125,11 +129,15 @@ class EpisodicWorld(RegretWorld):
     def _play(self, x: Tensor, row: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
         states, actions, rewards = self.episode(x, row[0], self.rewards_of(self.round))
         self._judge_policy(x)
-        return self._told(states, actions, rewards)
+        return self._told(states, actions, self.received(rewards, row))
 
     def rewards_of(self, episode: int) -> Tensor:
         """(H or 1, S, A), or (R, H or 1, S, A): what the pairs pay in an episode, counted from 0."""
         return self.mdp.reward
+
+    def received(self, rewards: Tensor, row: tuple[Tensor, ...], first: int = 0) -> Tensor:
+        """(R, n) what is paid in the steps from `first` on, of what pairs pay in the mean; row: the round's luck."""
+        return rewards
 
     def _told(self, states: Tensor, actions: Tensor, rewards: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         terms = {"states": states, "actions": actions, "rewards": rewards}

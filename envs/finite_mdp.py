@@ -34,7 +34,7 @@ class FiniteMDP:
         reward: (..., H, S, A), or (..., 1, S, A); leading axes are runs that differ in their rewards.
         steps: H.
         features: (S, A, F) or (H, S, A, F), rows in the simplex; None where law s * A + a is that of (s, a).
-        start: (S,) the distribution of the first state.
+        start: (S,) the distribution of the first state; state 0 if None.
         fail: states that pay nothing and only reach themselves, so that their value is known to be 0.
 
     Raises:
@@ -45,7 +45,7 @@ class FiniteMDP:
     reward: Tensor
     steps: int
     features: Tensor | None = None
-    start: Tensor = dataclasses.field(default_factory=lambda: torch.ones(1, dtype=torch.float64))
+    start: Tensor = None  # type: ignore[assignment]
     fail: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -56,9 +56,14 @@ class FiniteMDP:
             reject("FiniteMDP.steps", "a whole number of at least 1", repr(self.steps), "give the length of an episode")
         for field, ranks in (("laws", (3,)), ("reward", (3, 4)), ("features", (3, 4)), ("start", (1,))):
             value = getattr(self, field)
-            if value is None:
+            if value is None and field in ("features", "start"):
                 continue
-            value = torch.as_tensor(value)
+            try:
+                value = torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError):
+                reject(f"FiniteMDP.{field}", "a tensor of numbers", repr(value), "see the class's shapes")
+            if value.is_complex():
+                reject(f"FiniteMDP.{field}", "real numbers", f"{value.dtype}", "mend the model")
             value = value.to(torch.float64)
             if value.ndim not in ranks:
                 wanted = " or ".join(f"{rank} axes" for rank in ranks)
@@ -78,7 +83,7 @@ class FiniteMDP:
         if self.laws.shape[-1] != states:
             wanted = f"laws over {states} states, as the rewards have"
             reject("FiniteMDP.laws", wanted, f"shape {tuple(self.laws.shape)}", "align laws and rewards")
-        if self.start.shape == (1,) and states > 1:
+        if self.start is None:
             put("start", torch.nn.functional.one_hot(torch.zeros((), dtype=torch.int64), states).to(self.laws))
         factors = self.laws.shape[-2]
         if self.features is None:
@@ -95,7 +100,7 @@ class FiniteMDP:
             reject("FiniteMDP.start", f"shape ({states},)", f"shape {tuple(self.start.shape)}", "a chance a state")
         put("start", _simplex("FiniteMDP.start", "a distribution (at least 0, sum 1)", self.start))
         for state in self.fail:
-            if not 0 <= state < states:
+            if not isinstance(state, int) or not 0 <= state < states:
                 reject("FiniteMDP.fail", f"states 0 to {states - 1}", state, "name states of the model")
             stays = bool((self.kernel[:, state, :, state] >= 1 - TOLERANCE).all())
             if not stays or bool((self.reward[..., state, :] != 0).any()):

@@ -33,7 +33,7 @@ class MDPVector(VectorEnv[Tensor, Tensor, Tensor]):
     world's rewards change from episode to episode, they begin again after its horizon.
 
     Args:
-        world: whose model, runs, seed and device are played; its own rounds are left alone.
+        world: whose model, runs, seed and device are played; it is left alone.
 
     Raises:
         ValueError: an action of another shape or type, or, on a CPU, one that is none; a step after the last.
@@ -42,7 +42,7 @@ class MDPVector(VectorEnv[Tensor, Tensor, Tensor]):
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (gymnasium's own form)
 
     def __init__(self, world: EpisodicWorld) -> None:
-        self.world, self.num_envs, self.device = world, world.num_envs, world.device
+        self.world, self.num_envs, self.device = world.twin(), world.num_envs, world.device
         self.single_observation_space = spaces.MultiDiscrete([world.steps + 1, world.states])
         self.single_action_space = spaces.Discrete(world.actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -63,7 +63,8 @@ class MDPVector(VectorEnv[Tensor, Tensor, Tensor]):
             self.world.reset(seed=seed)
             self._begin()
         self.episode, self.at = self.episode + 1, 0
-        self._luck = self.tape.round(self.episode)[0].unbind(1)
+        self._row = self.tape.round(self.episode)
+        self._luck = self._row[0].unbind(1)
         self.state = self.world.first_state(self._luck[0])
         return self._seen(), {}
 
@@ -79,7 +80,8 @@ class MDPVector(VectorEnv[Tensor, Tensor, Tensor]):
             given = f"{int(chosen[outside][0])}"
             reject("action", f"0 to {self.world.actions - 1}", given, "give the number of an action")
         chosen = chosen.long().clamp(0, self.world.actions - 1)
-        reward = self.world.paid(self.world.rewards_of(self.episode), self.at, self.state, chosen)
+        mean = self.world.paid(self.world.rewards_of(self.episode), self.at, self.state, chosen)
+        reward = self.world.received(mean.unsqueeze(1), self._row, self.at)[:, 0]
         self.state = self.world.next_state(self.at, self.state, chosen, self._luck[2 + 2 * self.at])
         self.at += 1
         ended = torch.full(self._wanted, self.at == self.world.steps, device=self.device)
@@ -88,6 +90,8 @@ class MDPVector(VectorEnv[Tensor, Tensor, Tensor]):
 
 class SingleMDP(gym.Env[np.ndarray, Any]):
     """One run of an episodic world as an ordinary environment: (step, state) is seen, an action's number taken.
+
+    A reset without a seed begins the next episode; the first one plays a seed that the environment's generator draws.
 
     Args:
         world: the world's class.
@@ -99,15 +103,22 @@ class SingleMDP(gym.Env[np.ndarray, Any]):
         self.vector = MDPVector(world(runs=[run], **arguments))
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
+        self._seeded = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(2**32))
+        self._seeded = True
         observation, _ = self.vector.reset(seed=seed)
         return observation[0].numpy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        given = torch.as_tensor(np.asarray(action)).reshape(1)
-        observation, reward, ended, _, _ = self.vector.step(given)
+        given = np.asarray(action)
+        if given.shape != () or given.dtype.kind not in "iu":
+            most = self.vector.world.actions - 1
+            reject("action", f"the number of an action, 0 to {most}", repr(action), "give one of the action space")
+        observation, reward, ended, _, _ = self.vector.step(torch.as_tensor(given).reshape(1))
         return observation[0].numpy(), float(reward[0]), bool(ended[0]), False, {}

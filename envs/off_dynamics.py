@@ -102,8 +102,9 @@ def nature(divergence: str, form: str, level: float, only: tuple[int, int] | Non
     known("form", form, FORMS)
     if divergence == "off":
         return None
+    everywhere = Uncertainty(divergence, form, between("level", level, 0.0, np.inf))  # type: ignore[arg-type]
     if form == "regularised" or only is None:
-        return Uncertainty(divergence, form, level)  # type: ignore[arg-type]
+        return everywhere
     levels = torch.zeros(shape, dtype=torch.float64)
     levels[only] = level
     return Uncertainty(divergence, form, levels)  # type: ignore[arg-type]

@@ -189,6 +189,12 @@ class Policies(Region):
     states: int = 1
     actions: int = 1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.states < 1 or self.actions < 1 or self.dimension % (self.states * self.actions):
+            given = f"{self.dimension} for {self.states} states and {self.actions} actions"
+            reject("dimension", "steps times states times actions", given, "align them")
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.dimension // (self.states * self.actions), self.states, self.actions)

@@ -8,6 +8,7 @@ softmax ref(a|s) exp(Q(s, a) / tau) / Z and its value the log-mean-exp tau log s
 from __future__ import annotations
 
 import math
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,7 +19,9 @@ from envs.uncertainty import Laws, Uncertainty
 from envs.worst_cases import log_mean_exp
 from orbs import reject
 
-__all__ = ["against", "at_start", "evaluate", "optimal", "worst_kernels"]
+__all__ = ["against", "at_start", "evaluate", "optimal", "reference_of", "worst_kernels"]
+
+TOLERANCE = 2e-6  # of chances, a little more than worlds allow
 
 _READY: WeakKeyDictionary[FiniteMDP, list[Laws]] = WeakKeyDictionary()
 
@@ -36,28 +39,36 @@ def _ahead(mdp: FiniteMDP, values: Tensor, step: int, uncertainty: Uncertainty |
     return laws.mean(values) if uncertainty is None else uncertainty.worst(values, laws, step)
 
 
-def _reference(mdp: FiniteMDP, reference: Tensor | None) -> Tensor | None:
-    """(H or 1, S, A), checked; on other devices than the CPU its numbers are not looked at."""
+def reference_of(mdp: FiniteMDP, reference: Any) -> Tensor | None:
+    """(H or 1, S, A) on the model's device, checked; on other devices than the CPU its numbers are not looked at."""
     if reference is None:
         return None
     shape = (mdp.states, mdp.actions)
-    if reference.shape not in (shape, (mdp.steps, *shape)):
+    try:
+        reference = torch.as_tensor(reference)
+    except (TypeError, ValueError, RuntimeError):
+        reject("reference", f"a policy, shape {shape} or {(mdp.steps, *shape)}", repr(reference), "give a tensor")
+    if reference.shape not in (shape, (1, *shape), (mdp.steps, *shape)):
         wanted = f"shape {shape} or {(mdp.steps, *shape)}"
         reject("reference", wanted, f"shape {tuple(reference.shape)}", "give a distribution over actions a state")
     if reference.device.type == "cpu":
         if not bool((reference > 0).all()):
             reject("reference", "positive chances", f"a least one of {float(reference.min()):g}", "e.g. 1e-14 for 0")
         off = float((reference.sum(-1) - 1.0).abs().max())
-        if not off < 1e-9:
+        if not off < TOLERANCE:
             reject("reference", "distributions over actions", f"a sum that misses 1 by {off:.3g}", "divide by the sum")
-    return reference.to(torch.float64).reshape(-1, *shape)
+    kept: Tensor = reference.to(mdp.device, torch.float64).reshape(-1, *shape)
+    return kept / kept.sum(-1, keepdim=True)
 
 
 def _temperature(temperature: float | Tensor, device: torch.device) -> float | Tensor:
     if isinstance(temperature, Tensor):
+        if temperature.device.type == "cpu" and not bool(((temperature >= 0) & (temperature < math.inf)).all()):
+            reject("temperature", "finite numbers of at least 0", temperature.tolist(), "e.g. 0.05")
         return temperature.to(device, torch.float64)
-    if not 0 <= temperature < math.inf:
-        reject("temperature", "a finite number of at least 0", temperature, "e.g. 0.05")
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not (number and 0 <= temperature < math.inf):
+        reject("temperature", "a finite number of at least 0", repr(temperature), "e.g. 0.05")
     return float(temperature)
 
 
@@ -81,13 +92,18 @@ def evaluate(
     shape = (mdp.steps, mdp.states, mdp.actions)
     if policy.shape[-3:] != shape:
         reject("policy", f"shape (..., {', '.join(map(str, shape))})", f"shape {tuple(policy.shape)}", "see the model")
+    if policy.device.type == "cpu":
+        off = float((policy.sum(-1) - 1.0).abs().max())
+        if not (off < TOLERANCE and float(policy.min()) > -TOLERANCE):
+            given = f"a sum that misses 1 by {off:.3g}, a least chance of {float(policy.min()):.3g}"
+            reject("policy", "distributions over actions", given, "divide each row by its sum")
     if uncertainty is not None:
         uncertainty.check(mdp.steps, mdp.factors)
-    tau, base = _temperature(temperature, mdp.device), _reference(mdp, reference)
+    tau, base = _temperature(temperature, mdp.device), reference_of(mdp, reference)
     paid = (policy * mdp.reward).sum(-1)  # (..., H, S)
     if isinstance(tau, Tensor) or tau > 0:
         ratio = policy * mdp.actions if base is None else policy / base
-        strayed = torch.xlogy(policy, ratio).sum(-1)
+        strayed = torch.xlogy(policy.clamp_min(0.0), ratio.clamp_min(0.0)).sum(-1)
         paid = paid - (tau[..., None, None] if isinstance(tau, Tensor) else tau) * strayed
     tables = [torch.zeros_like(paid[..., 0, :])]
     for h in range(mdp.steps - 1, -1, -1):
@@ -109,7 +125,7 @@ def optimal(
     """
     if uncertainty is not None:
         uncertainty.check(mdp.steps, mdp.factors)
-    tau, base = _temperature(temperature, mdp.device), _reference(mdp, reference)
+    tau, base = _temperature(temperature, mdp.device), reference_of(mdp, reference)
     if base is None:
         base = torch.full((1, 1, mdp.actions), 1.0 / mdp.actions, dtype=torch.float64, device=mdp.device)
     lead = mdp.reward.shape[:-3]

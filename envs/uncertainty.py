@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -135,7 +134,10 @@ class Uncertainty:
         if level.ndim > 2 or level.numel() == 0:
             given = f"shape {tuple(level.shape)}"
             reject("Uncertainty.level", "a number, (F,), (H, 1) or (H, F)", given, "give one a law, a step or both")
-        least = float(level.min()) if bool(torch.isfinite(level).all()) else math.nan
+        wanted = "finite radii of at least 0" if self.form == "constrained" else "finite weights above 0"
+        if not bool(torch.isfinite(level).all()):
+            reject("Uncertainty.level", wanted, level.tolist(), "give such numbers")
+        least = float(level.min())
         if self.form == "constrained" and not least >= 0:
             reject("Uncertainty.level", "finite radii of at least 0", f"{least:g}", "give such a radius")
         if self.form == "regularised" and not least > 0:
@@ -177,6 +179,12 @@ class Uncertainty:
         """The values (..., F), and of KL and chi2 what gives the worst law: the tilt t, and a of (a - V)_+."""
         ready = laws if isinstance(laws, Laws) else Laws(laws)
         level = self.level_at(step).to(values.device)
+        if values.shape[-1] != ready.states:
+            wanted, given = f"shape (..., {ready.states}), a value a state", f"shape {tuple(values.shape)}"
+            reject("values", wanted, given, "align values and laws")
+        if level.numel() not in (1, ready.factors):
+            wanted = f"a number, or {ready.factors}, one a law"
+            reject("Uncertainty.level", wanted, f"{level.numel()}", "give a level a law")
         if ready.alike is not None and level.numel() == 1:
             different, inverse = ready.alike
             value, how = self._solve(values, different, step)

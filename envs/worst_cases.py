@@ -98,10 +98,11 @@ def chi2_constrained(values: Tensor, weights: Tensor, radius: Tensor) -> tuple[T
     c, m1, g, base = _at(which, mass, first, slack, values)
     c = torch.where(which == mass.shape[-2] - 1, 1.0, c)
     g = g.clamp_min(0.0)
-    k = (grown * c - 1.0).clamp_min(TINY)
+    excess = grown * c - 1.0
+    k = excess.clamp_min(TINY)
     root = (m1.square() + g * (c / k)).sqrt()
     step = g / (m1 + root).clamp_min(TINY)
-    return base - grown * m1 - step, base + step / k
+    return base - grown * m1 - step, torch.where(excess > 0, base + step / k, torch.inf)
 
 
 def chi2_regularised(values: Tensor, weights: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

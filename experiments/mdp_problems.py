@@ -29,7 +29,7 @@ _PUT = {
 }  # fmt: skip
 _ADVERSARIAL = {
     "instance": "its number (0)",
-    "model": "random, tabular or chain (random)",
+    "model": "random or tabular (random)",
     "steps": "of an episode (3)",
     "states": "how many (6)",
     "actions": "how many (4)",
@@ -63,6 +63,13 @@ MDPS: tuple[Problem, ...] = (
         "envs.american_put:AmericanPut",
         _PUT,
         "chance that the price rises (0.5 in training)",
+    ),
+    Problem(
+        "adversarial-mdp-chain",
+        "chain of states: staying on costs more until its free end",
+        "envs.adversarial_mdp:AdversarialMDP",
+        {"model": "chain"},
+        {name: _ADVERSARIAL[name] for name in ("steps", "actions", "noise", "feedback")},
     ),
     _adversarial("iid", "linear MDP with adversarial losses: i.i.d. around a mean"),
     _adversarial("doubling", "linear MDP with adversarial losses: two profiles in phases of doubling length"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ def play(unit: Unit, place: int) -> None:
 def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     """Into `out`: the tables and figures of `orbs regret`, benchmark.md and reference.csv."""
     made = regret_report.report(folder, out, until=spec.horizon)
-    raw = results.read_results(folder)
+    raw = results.cut(results.read_results(folder), spec.horizon)
     beside = compared(spec, raw.table, raw.status)
     paths = dict(made.paths)
     text = [f"# {spec.title}", "", f"{spec.runs} runs of {spec.horizon} rounds; regret at the last round, mean [95 %]."]
@@ -142,6 +143,14 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     if len(beside):
         met = int(beside["met"].sum())
         lines = [f"{met} of {len(beside)} values of the {spec.label} are met."]
+        played = {(row["problem"], row["algorithm"]) for row in raw.status.to_dict("records")}
+        there = {(row["problem"], row["learner"], row["round"], row["metric"]) for row in beside.to_dict("records")}
+        for one in spec.references:
+            key = (one.problem, one.learner, one.round, one.metric or metric_of(one.problem))
+            if one.horizon == spec.horizon and (one.problem, one.learner) in played and key not in there:
+                lines.append(
+                    f"Nothing recorded beside the reference of {key[1]} on {key[0]}, {key[3]}, round {key[2]}."
+                )
         text += ["", f"## Beside the {spec.label}", "", spec.note, "", *lines, ""]
         text += markdown_table([_shown(row) for row in beside.to_dict("records")])
         paths["reference"] = results.write_text(out / "reference.csv", beside.to_csv(index=False))
@@ -195,8 +204,8 @@ def _row(one: Reference, values: Any) -> dict[str, Any]:
     both = float(np.hypot(np.nan_to_num(error), one.error))
     z = difference / both if both > 0 else np.nan
     # The reference is rounded to the digits that are given.
-    digits = len(f"{one.mean:.12g}".partition(".")[2])
-    allowed = Z * both + 0.5 * 10.0**-digits if one.error else ALONE * abs(one.mean)
+    rounding = 0.5 * 10.0 ** int(Decimal(repr(one.mean)).as_tuple().exponent)
+    allowed = Z * both + rounding if one.error else max(ALONE * abs(one.mean), rounding)
     met = abs(difference) <= (allowed if one.within is None else one.within)
     return {**vars(one), "ours": values.mean(), "ours_error": error, "runs": runs, "z": z, "met": bool(met)}
 

@@ -36,15 +36,25 @@ def robustness(table: DataFrame, status: DataFrame) -> DataFrame:
     for (problem, name), here in values.groupby(["problem", "algorithm"], sort=False):
         state = status[(status["problem"] == problem) & (status["algorithm"] == name)]
         dead = set(state.loc[state["diverged_step"].notna(), "run"])
-        last = here[(here["step"] == here["step"].max()) & ~here["run"].isin(dead)]
+        here = here[~here["run"].isin(dead)]
+        # Runs that are not equally far are compared where all of them were.
+        last = here[here["step"] == here.groupby("run")["step"].max().min()]
         for metric, some in last.groupby("metric", sort=False):
             found = statistics.mean_interval(some["value"].to_numpy(np.float64))
             low, high = (np.nan if end is None else float(end) for end in (found.low, found.high))
-            shift = float(str(metric).removeprefix(TARGET)) if str(metric).startswith(TARGET) else np.nan
+            shift = _number(str(metric).removeprefix(TARGET)) if str(metric).startswith(TARGET) else np.nan
             rows.append(
                 (problem, name, int(last["step"].iloc[0]), metric, shift, float(found.value), low, high, len(some))
             )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _number(name: str) -> float:
+    """A target's number, NaN for a name that is none."""
+    try:
+        return float(name)
+    except ValueError:
+        return np.nan
 
 
 def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence[str] | None = None) -> list[Path]:
@@ -63,9 +73,12 @@ def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence
     styles = plots.styles([name for name in names or there if name in there])
     figure, axes = plots._figure(len(problems), 6.4 if len(problems) == 1 else 5.2, 4.6 if len(problems) == 1 else 3.4)
     for ax, problem in zip(axes, problems, strict=True):
-        for name, style in styles.items():
+        # Lines that coincide are seen around each other.
+        for (name, style), width in zip(
+            styles.items(), np.linspace(1.4 + 0.45 * len(styles), 1.4, len(styles)), strict=True
+        ):
             here = targets[(targets["problem"] == problem) & (targets["algorithm"] == name)].sort_values("shift")
-            ax.plot(here["shift"], here["mean"], linewidth=1.6, **style)
+            ax.plot(here["shift"], here["mean"], linewidth=width, **style)
             ax.fill_between(here["shift"], here["low"], here["high"], color=style["color"], alpha=0.18, lw=0)
         ax.set_title(regret_plots.title(problem), fontsize=10)
         ax.set_xlabel(labels.get(problem.partition(",")[0], "shift"))
@@ -85,8 +98,9 @@ def section(rows: DataFrame, figures: Mapping[str, list[Path]]) -> list[str]:
     for problem, here in rows.groupby("problem", sort=False):
         shifts = sorted(set(here["shift"].dropna()))
         some = [shifts[i] for i in sorted({round(i * (len(shifts) - 1) / 4) for i in range(5)})] if shifts else []
-        metrics = [m for m in dict.fromkeys(here["metric"]) if not str(m).startswith(TARGET)]
-        names = {f"{TARGET}{s:g}": f"target {s:g}" for s in some} | {m: m.removeprefix("value/") for m in metrics}
+        by_shift = here[here["shift"].notna()].drop_duplicates("shift").set_index("shift")["metric"]
+        metrics = [m for m in dict.fromkeys(here["metric"]) if m not in set(by_shift)]
+        names = {by_shift[s]: f"target {s:g}" for s in some} | {m: m.removeprefix("value/") for m in metrics}
         table = []
         for name, cells in here.groupby("algorithm", sort=False):
             row: dict[str, Any] = {"learner": str(name)}

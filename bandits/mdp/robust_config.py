@@ -133,10 +133,10 @@ class ReferencePolicyConfig(EpisodicConfig):
 
 
 @dataclass(frozen=True)
-class RobustOracleConfig(EpisodicConfig):
+class BestPolicyConfig(EpisodicConfig):
     """The best policy."""
 
-    name: ClassVar[str] = "robust-oracle"
+    name: ClassVar[str] = "best-policy"
     about: ClassVar[str] = "MDP: plays the policy of the best (worst-case) value, known from the problem"
 
 
@@ -147,5 +147,5 @@ ROBUST: tuple[type[LearnerConfig], ...] = (
     LSVIUCBConfig,
     R2PVIConfig,
     ReferencePolicyConfig,
-    RobustOracleConfig,
+    BestPolicyConfig,
 )

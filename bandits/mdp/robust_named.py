@@ -118,7 +118,7 @@ def _reference(config: c.ReferencePolicyConfig, facts: Facts, common: Common) ->
     return FixedPolicy(**mdp_arguments(config.name, facts.facts), **common)
 
 
-def _oracle(config: c.RobustOracleConfig, facts: Facts, common: Common) -> PolicyLearner:
+def _oracle(config: c.BestPolicyConfig, facts: Facts, common: Common) -> PolicyLearner:
     best = facts.facts.get("best_policy")
     if best is None:
         there = ", ".join(sorted(facts.facts))
@@ -133,7 +133,7 @@ BUILDERS: dict[str, Callable[[Any, Facts, Common], PolicyLearner]] = {
     "lsvi-ucb": _lsvi_ucb,
     "r2pvi": _r2pvi,
     "reference-policy": _reference,
-    "robust-oracle": _oracle,
+    "best-policy": _oracle,
 }
 
 

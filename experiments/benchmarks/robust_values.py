@@ -51,7 +51,8 @@ def expert_policy(path: Path, mdp: FiniteMDP) -> Tensor | None:
     row = torch.where((given == 0).all(-1, keepdim=True), 1.0 / mdp.actions, given)
     off = float((row.sum(-1) - 1).abs().max())
     if not (off < 1e-6 and float(row.min()) >= 0):
-        reject("expert_policy", "distributions over actions", f"a sum that misses 1 by {off:.3g}", "divide by the sum")
+        found = f"a sum that misses 1 by {off:.3g}, a least chance of {float(row.min()):.3g}"
+        reject("expert_policy", "distributions over actions", found, "divide by the sum")
     return row
 
 

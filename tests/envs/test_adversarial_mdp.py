@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from envs.adversarial_mdp import ADVERSARIES, AdversarialMDP, adversary, expected_losses, least_losses
+from envs.mdp_env import MDPVector
 
 # Regret of the uniform policy, by instance (exact): section 10 of the specification.
 UNIFORM = {
@@ -86,6 +87,30 @@ def test_feedback_tells_the_episode_and_its_losses():
     assert set(told) == {"states", "actions", "rewards"}
 
 
+def test_regret_at_every_round_and_the_last_policys_losses():
+    """Against the best policy of the rounds so far, whatever was asked before; a policy that changes."""
+    world = AdversarialMDP(6, 1, adversary="doubling", instance=2)
+    generator, value = torch.Generator().manual_seed(0), 0.0
+    for k in range(6):
+        policy = torch.rand(1, 3, 6, 4, dtype=torch.float64, generator=generator)
+        policy = policy / policy.sum(-1, keepdim=True)
+        world.step(policy)
+        own = float(expected_losses(world.mdp.kernel, world.losses[k], policy, world.mdp.start))
+        value += own
+        best = float(least_losses(world.mdp.kernel, world.losses[: k + 1].sum(0), world.mdp.start)[0])
+        assert float(world.regret()["regret/static"]) == pytest.approx(value - best, abs=1e-12)
+        assert float(world.measures()["value/losses"]) == pytest.approx(own, abs=1e-12)
+
+
+def test_step_by_step_losses_begin_again_after_the_horizon():
+    vector = MDPVector(AdversarialMDP(3, 1))
+    table = vector.world.losses
+    for episode in range(7):
+        seen, _ = vector.reset()
+        _, reward, *_ = vector.step(torch.zeros(1, dtype=torch.int64))
+        assert float(reward) == -float(table[episode % 3, 0, int(seen[0, 1]), 0])
+
+
 def test_bernoulli_losses_have_the_same_mean_and_regret():
     world = AdversarialMDP(200, 400, noise="bernoulli")
     plain = AdversarialMDP(200, 400)
@@ -144,6 +169,8 @@ def test_a_tabular_model_has_no_features():
         ({"feedback": "all"}, r"feedback: expected one of bandit, full"),
         ({"instance": -1}, r"instance: expected an integer of at least 0, got -1"),
         ({"steps": 0}, r"steps: expected an integer of at least 1, got 0"),
+        ({"model": "chain", "states": 3}, r"states: expected none for the chain model, got 3"),
+        ({"model": "tabular", "dimension": 5}, r"dimension: expected none for the tabular model, got 5"),
         ({"model": "chain", "actions": 1}, r"actions: expected an integer of at least 2, got 1"),
     ],
     ids=str,

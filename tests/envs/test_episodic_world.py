@@ -17,6 +17,7 @@ WORLDS = {
     "off-dynamics": OffDynamics,
     "random": RandomRobustMDP,
     "adversarial": AdversarialMDP,
+    "bernoulli": lambda *given, **more: AdversarialMDP(*given, noise="bernoulli", **more),
     "tabular": lambda *given, **more: AdversarialMDP(*given, model="tabular", **more),
 }
 EACH = pytest.mark.parametrize("name", list(WORLDS))
@@ -81,6 +82,54 @@ def test_regret_is_the_sum_of_exact_gaps(name):
     assert (world.regret()["regret/policy"] > 0.01).all()
 
 
+def test_a_reference_of_its_own():
+    """Given as float32, for one step or all; a new regulariser forgets the old one's best value."""
+    world = RandomRobustMDP(6, 2)
+    policy, table = some_policy(world), torch.rand(8, 4, generator=torch.Generator().manual_seed(1)) + 0.1
+    reference = table / table.sum(-1, keepdim=True)
+    exact = reference.double() / reference.double().sum(-1, keepdim=True)
+    gaps = []
+    for temperature, given in ((0.3, None), (0.1, reference), (0.1, exact.expand(4, -1, -1))):
+        world.regularise(temperature, given)
+        before = world.sums["regularised"].clone()
+        world.step(policy)
+        own = exact if given is not None else None
+        best = at_start(world.mdp, optimal(world.mdp, world.uncertainty, temperature, own)[0])
+        value = at_start(world.mdp, evaluate(world.mdp, policy, world.uncertainty, temperature, own))
+        torch.testing.assert_close(world.sums["regularised"] - before, best - value, rtol=1e-11, atol=1e-13)
+        gaps.append(best - value)
+    assert (gaps[0] - gaps[1]).abs().min() > 1e-3
+    torch.testing.assert_close(gaps[1], gaps[2])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((-1,), r"temperature: expected a finite number of at least 0, got -1"),
+        (("hot",), r"temperature: expected a finite number of at least 0, got 'hot'"),
+        ((0.1, torch.ones(3, 4) / 4), r"reference: expected shape \(8, 4\) or \(4, 8, 4\), got shape \(3, 4\)"),
+        ((0.1, torch.eye(8, 4)), r"reference: expected positive chances, got a least one of 0"),
+        ((0.1, torch.full((8, 4), 0.3)), r"reference: expected distributions over actions, got a sum that misses 1"),
+        ((0.1, "uniform"), r"reference: expected a policy, shape \(8, 4\)"),
+    ],
+    ids=["negative", "word", "shape", "zeros", "sums", "no tensor"],
+)
+def test_regularisers_that_are_refused(given, said):
+    world = RandomRobustMDP(2, 2)
+    with pytest.raises(ValueError, match=said):
+        world.regularise(*given)
+    assert world.temperature == 0
+
+
+def test_rounding_below_zero_is_no_nan():
+    world = OffDynamics(3, 2)
+    world.regularise(0.1)
+    policy = some_policy(world)
+    policy[0, 0, 0, 0], policy[0, 0, 0, 1] = -1e-8, policy[0, 0, 0, :2].sum() + 1e-8
+    world.step(policy)
+    assert all(torch.isfinite(value).all() for value in world.regret().values())
+
+
 def test_the_best_policy_has_no_regret():
     for world in (OffDynamics(6, 3), RandomRobustMDP(6, 3, divergence="kl"), OffDynamics(6, 3, divergence="off")):
         for _ in range(5):
@@ -100,8 +149,6 @@ def test_twins_share_numbers_and_have_regularisers_of_their_own():
     assert torch.equal(one.terms["states"], other.terms["states"])
     assert set(world.regret()) == {"regret/policy"}
     assert set(twin.regret()) == {"regret/policy", "regret/regularised"}
-    with pytest.raises(ValueError, match=r"temperature: expected a finite number of at least 0, got -1"):
-        twin.regularise(-1)
 
 
 def test_targets_of_the_off_dynamics_world():
@@ -116,7 +163,23 @@ def test_targets_of_the_off_dynamics_world():
         wanted = 2 * 0.3 * (1 - q) + 0.7 * 1.43976
         assert float(found[f"value/target={q:g}"]) == pytest.approx(wanted, abs=1e-12)
     assert len(world.targets) == 21
+    # From x1, with another delta, the chance of the goal is that delta for half of the signs.
+    other = OffDynamics(2, 1, norm=0.1, delta=0.4)
+    assert other.mdp.kernel[0, 0, :, 4].mean() == pytest.approx(0.4, abs=1e-12)
+    assert other.targets["0.5"].kernel[0, 0, :, 4].mean() == pytest.approx(0.2, abs=1e-12)
     assert float(found["value/worst"]) < float(found["value/nominal"])
+
+
+def test_uncertainty_sets_are_those_of_the_settings():
+    for form, level in (("constrained", 0.3), ("regularised", 0.7)):
+        told = RandomRobustMDP(2, 1, divergence="chi2", form=form, level=level).facts["uncertainty"]
+        assert (told["divergence"], told["form"]) == ("chi2", form)
+        assert torch.equal(told["level"], torch.full((4, 4), level, dtype=torch.float64))
+    one = OffDynamics(2, 1, level=0.3).facts["uncertainty"]["level"]
+    assert one[0, 3] == 0.3
+    assert one.sum() == 0.3
+    assert (OffDynamics(2, 1, form="regularised", level=0.3).facts["uncertainty"]["level"] == 0.3).all()
+    assert "uncertainty" not in OffDynamics(2, 1, divergence="off").facts
 
 
 def test_wrong_policies_are_refused():
@@ -139,8 +202,15 @@ def test_wrong_policies_are_refused():
         (OffDynamics, {"norm": 0.4}, r"OffDynamics.norm: expected a number from 0 to 0.3, got 0.4"),
         (OffDynamics, {"divergence": "tvd"}, r"divergence: expected one of off, tv, kl, chi2, got 'tvd'"),
         (OffDynamics, {"form": "soft"}, r"form: expected one of constrained, regularised"),
-        (OffDynamics, {"level": -0.1}, r"level|radius"),
-        (OffDynamics, {"form": "regularised", "level": 0.0}, r"level|weight"),
+        (OffDynamics, {"level": -0.1}, r"level: expected a finite number of at least 0, got -0.1"),
+        (OffDynamics, {"level": "abc"}, r"level: expected a finite number of at least 0, got 'abc'"),
+        (OffDynamics, {"level": True}, r"level: expected a finite number of at least 0, got True"),
+        (RandomRobustMDP, {"level": (1, 2)}, r"level: expected a finite number of at least 0, got \(1, 2\)"),
+        (
+            OffDynamics,
+            {"form": "regularised", "level": 0.0},
+            r"level: expected finite weights above 0, got 0",
+        ),
         (OffDynamics, {"softness": 2}, r"OffDynamics.softness: expected a number from 0 to 1, got 2"),
         (RandomRobustMDP, {"states": 1}, r"RandomRobustMDP.states: expected an integer of at least 2, got 1"),
         (RandomRobustMDP, {"instance": 0.5}, r"RandomRobustMDP.instance: expected an integer"),
@@ -176,6 +246,30 @@ def test_step_by_step_is_the_same_world(name):
             assert torch.equal(seen[:, 1], terms["states"][:, h + 1])
             assert bool(ended.all()) == (h == world.steps - 1)
             assert not cut.any()
+
+
+def test_step_by_step_leaves_the_world_alone():
+    world = OffDynamics(5, 3)
+    for _ in range(2):
+        world.step(some_policy(world))
+    kept = {key: tensor.clone() for key, tensor in world.state_dict().items()}
+    one, other = MDPVector(world), MDPVector(world)
+    first = [one.reset(seed=9)[0]] + [one.step(torch.zeros(3, dtype=torch.int64))[0] for _ in range(3)]
+    other.reset(seed=world.seed)
+    assert world.round == 2
+    assert all(torch.equal(tensor, kept[key]) for key, tensor in world.state_dict().items())
+    again = [one.reset(seed=9)[0]] + [one.step(torch.zeros(3, dtype=torch.int64))[0] for _ in range(3)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_seeds_are_streams_of_their_own():
+    vector, action = MDPVector(RandomRobustMDP(3, 200)), torch.zeros(200, dtype=torch.int64)
+    seen = []
+    for seed in (1, 2, 1):
+        vector.reset(seed=seed)
+        seen.append(vector.step(action)[0])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
 
 
 def test_steps_that_are_refused():
@@ -217,6 +311,25 @@ def test_single_environments_pass_the_checkers(name):
     assert first == again
     starts = {tuple(np.asarray(env.reset()[0]).tolist()) for _ in range(3)}
     assert all(step == 0 for step, _ in starts)
+
+
+def test_single_environments_refuse_what_is_no_action():
+    env = gym.make("orbs/OffDynamicsMDP-v0").unwrapped
+    env.reset(seed=0)
+    for wrong in ([1, 2], "a", None, 0.5):
+        with pytest.raises(ValueError, match=r"action: expected the number of an action, 0 to 15, got .*Fix: "):
+            env.step(wrong)
+    with pytest.raises(ValueError, match=r"action: expected 0 to 15, got 16"):
+        env.step(16)
+
+
+def test_single_environments_without_a_seed_differ():
+    starts = set()
+    for _ in range(4):
+        env = gym.make("orbs/RandomRobustMDP-v0")
+        env.reset()
+        starts.add(tuple(int(env.step(0)[0][1]) for _ in range(4)))
+    assert len(starts) > 1
 
 
 def test_single_environments_go_on_to_new_episodes():

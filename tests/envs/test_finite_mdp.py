@@ -253,3 +253,28 @@ def test_bad_files(tmp_path: Path, name: str) -> None:
     DAMAGE[name](path)
     with pytest.raises(ValueError, match=r"expected .* got .*a\.npz.*Fix: "):
         load_mdp(path, 3)
+
+
+def test_what_is_no_model_is_refused() -> None:
+    kernel, reward = torch.full((3, 2, 3), 1 / 3), torch.zeros(3, 2)
+    for start in ([2.0], [0.3]):
+        with pytest.raises(ValueError, match=r"FiniteMDP.start: expected shape \(3,\), got shape \(1,\)"):
+            tabular_mdp(kernel, reward, 2, start)
+    assert tabular_mdp(kernel, reward, 2).start.tolist() == [1, 0, 0]
+    mdp = tabular_mdp(kernel, reward, 2)
+    for change, said in (
+        ({"laws": None}, r"FiniteMDP.laws: expected a tensor of numbers, got None"),
+        ({"laws": "abc"}, r"FiniteMDP.laws: expected a tensor of numbers, got 'abc'"),
+        ({"reward": mdp.reward + 1j}, r"FiniteMDP.reward: expected real numbers, got torch.complex128"),
+        ({"fail": ("x",)}, r"FiniteMDP.fail: expected states 0 to 2, got x"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            mdp.replace(**change)
+
+
+def test_rounding_of_float32_is_mended() -> None:
+    kernel = torch.rand(4, 3, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    mdp = tabular_mdp(kernel, torch.zeros(4, 3), 2)
+    torch.testing.assert_close(mdp.kernel.sum(-1), torch.ones(1, 4, 3).double(), rtol=0, atol=1e-15)
+    with pytest.raises(ValueError, match=r"FiniteMDP.laws: expected distributions .*got a row whose sum misses 1 by"):
+        tabular_mdp(kernel * 1.00001, torch.zeros(4, 3), 2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.finite_mdp import FiniteMDP
+from envs.finite_mdp import FiniteMDP, tabular_mdp
 from envs.off_dynamics import chances, off_dynamics_mdp, off_dynamics_target, random_robust_mdp
 from envs.robust_values import against, at_start, evaluate, optimal, worst_kernels
 from envs.uncertainty import Uncertainty
@@ -222,3 +222,15 @@ def test_curvature_bound(name: str) -> None:
         assert 0 <= ratio <= 1
         seen = max(seen, ratio)
     assert seen > 0.02  # the bound is not far off
+
+
+def test_policies_and_temperatures_that_are_none() -> None:
+    mdp = tabular_mdp(torch.full((2, 2, 2), 0.5), torch.ones(2, 2), 3)
+    half = torch.full((3, 2, 2), 0.5, dtype=torch.float64)
+    for wrong in (2 * half, half * torch.nan, half - 0.5):
+        with pytest.raises(ValueError, match=r"policy: expected distributions over actions, got a sum that misses 1"):
+            evaluate(mdp, wrong)
+    with pytest.raises(ValueError, match=r"temperature: expected finite numbers of at least 0, got \[-1.0\]"):
+        evaluate(mdp, half, temperature=torch.tensor([-1.0]))
+    with pytest.raises(ValueError, match=r"temperature: expected a finite number of at least 0, got 'warm'"):
+        optimal(mdp, temperature="warm")  # type: ignore[arg-type]

@@ -224,3 +224,20 @@ def test_bad_input(name: str) -> None:
 def test_levels_that_fit_no_model(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"Uncertainty\.level"):
         Uncertainty("tv", "constrained", torch.zeros(shape)).check(2, 3)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4, 1e7])
+def test_no_radius_leaves_the_laws_whatever_the_values(scale: float) -> None:
+    laws, values = torch.tensor([[0.2, 0.3, 0.5]]).double(), scale * torch.tensor([0.0, 2.0, 4.0]).double()
+    for how in ("tv", "kl", "chi2"):
+        for radius in (0.0, 1e-17):
+            nature = Uncertainty(how, "constrained", radius)  # type: ignore[arg-type]
+            torch.testing.assert_close(nature.worst_laws(values, laws / laws.sum()), laws / laws.sum())
+
+
+def test_values_and_levels_of_other_sizes_are_refused() -> None:
+    laws = torch.full((2, 4), 0.25, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"values: expected shape \(..., 4\), a value a state, got shape \(1,\)"):
+        Uncertainty("tv", "constrained", 0.1).worst(torch.ones(1).double(), laws)
+    with pytest.raises(ValueError, match=r"Uncertainty.level: expected a number, or 2, one a law, got 3"):
+        Uncertainty("kl", "constrained", [0.1, 0.2, 0.3]).worst(torch.ones(4).double(), laws)

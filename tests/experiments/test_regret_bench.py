@@ -13,7 +13,7 @@ from experiments import benchmark_file, results
 from experiments.bench import bench
 from experiments.options import Bench
 from experiments.regret import regret
-from experiments.regret_bench import chosen, compared, units
+from experiments.regret_bench import _row, chosen, compared, units
 from experiments.regret_benchmark import Reference, RegretBenchmark, split
 from experiments.regret_options import Regret
 
@@ -190,6 +190,13 @@ def test_met_is_within_four_standard_errors_of_both():
     np.testing.assert_allclose(found["ours_error"], 1.0, rtol=1e-12)
     np.testing.assert_allclose(found["z"], [10 / 10**0.5, 10.0, 20 / 10**0.5], rtol=1e-12)
     assert found["met"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(("mean", "met"), [(5e-5, False), (0.3, True), (19.6, True), (0.0, False)])
+def test_a_reference_is_known_to_the_digits_it_has(mean, met):
+    one = Reference("dynamical-synthetic", "l", 100, 10, mean, 1e-9 if mean else 0.0)
+    row = _row(one, np.full(3, 0.31 if mean < 1 else 19.64))
+    assert row["met"] == met
 
 
 @pytest.mark.parametrize(("within", "met"), [(10.01, True), (9.99, False)])

@@ -51,6 +51,36 @@ def test_tables_and_figures_are_written(tmp_path):
     assert len(pd.read_csv(paths["robustness"])) == 8
 
 
+def test_targets_may_have_names_and_runs_may_stop_early(tmp_path):
+    table, status = frames()
+    table["metric"] = table["metric"].str.replace("target=0.5", "target=windy").str.replace("=1", "=0.12345678")
+    cut = table[~((table["algorithm"] == "greedy") & (table["run"] == 1) & (table["step"] == 20))]
+    found = robustness.robustness(cut, status)
+    assert found.loc[found["metric"] == "value/target=windy", "shift"].isna().all()
+    assert (found.loc[found["algorithm"] == "greedy", "round"] == 10).all()
+    assert (found.loc[found["algorithm"] == "greedy", "runs"] == 3).all()
+    assert (found.loc[found["algorithm"] == "steady", "round"] == 20).all()
+    lines, _ = robustness.write(table, status, tmp_path, {})
+    assert "| learner | target 0 | target 0.123457 | target=windy | worst |" in lines
+    assert not any(" - |" in line for line in lines)
+
+
+def test_the_figure_shows_each_learners_values(tmp_path, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(robustness.regret_plots, "save", lambda figure, stem: kept.update(figure=figure) or [])
+    table, status = frames()
+    robustness.draw(
+        robustness.robustness(table, status), tmp_path / "x", {"off-dynamics": "shift q"}, ["greedy", "steady"]
+    )
+    (ax,) = kept["figure"].axes
+    assert ax.get_xlabel() == "shift q"
+    for line, slope in zip(ax.lines, (1.0, 0.1), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), 2.1 - slope * np.array([0, 0.5, 1]))
+    names = [text.get_text() for text in kept["figure"].legends[0].get_texts()]
+    assert names == ["greedy", "steady"]
+    assert ax.lines[0].get_linewidth() > ax.lines[1].get_linewidth(), "one line is seen around another"
+
+
 def test_tables_without_values_have_no_section(tmp_path):
     table, status = frames()
     assert robustness.write(table[table["metric"] == "regret/policy"], status, tmp_path, {}) == ([], {})
@@ -59,15 +89,15 @@ def test_tables_without_values_have_no_section(tmp_path):
 
 def test_a_play_is_reported_with_its_robustness(tmp_path):
     """orbs regret on a robust MDP: regularised regret where there is a temperature, values at every record point."""
-    given = dict(problem="off-dynamics", learners=("dr-rpo", "robust-oracle"), runs=3, horizon=12, out=tmp_path)
+    given = dict(problem="off-dynamics", learners=("dr-rpo", "best-policy"), runs=3, horizon=12, out=tmp_path)
     folders = regret(Regret(**given))
     table = results.read_results(folders).table
     metrics = {name: set(here["metric"]) for name, here in table.groupby("algorithm")}
     assert "regret/regularised" in metrics["dr-rpo"]
-    assert "regret/regularised" not in metrics["robust-oracle"]
-    for name in ("dr-rpo", "robust-oracle"):
+    assert "regret/regularised" not in metrics["best-policy"]
+    for name in ("dr-rpo", "best-policy"):
         assert {"regret/policy", "value/nominal", "value/worst", "value/target=0", "value/target=1"} <= metrics[name]
-    oracle = table[(table["algorithm"] == "robust-oracle") & (table["metric"] == "regret/policy")]
+    oracle = table[(table["algorithm"] == "best-policy") & (table["metric"] == "regret/policy")]
     assert (oracle["value"].abs() < 1e-12).all()
     made = regret_report.report(folders, tmp_path / "report")
     text = made.paths["markdown"].read_text()

@@ -53,7 +53,7 @@ HOMES = {
     "lsvi-ucb": TV,
     "r2pvi": TV,
     "reference-policy": TV,
-    "robust-oracle": TV,
+    "best-policy": TV,
     "pol-opt": LOSSES,
     "log-barrier-ftrl": LOSSES,
     "magnitude-reduced-ftrl": LOSSES,

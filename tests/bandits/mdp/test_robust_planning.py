@@ -182,8 +182,8 @@ def test_names_build_what_the_facts_say():
     assert bandits.make("r2pvi", facts).beta == 0.1
     assert bandits.make("r2pvi", facts).explore == 4
     assert bandits.make("lsvi-ucb", facts, tuning="theory").beta == pytest.approx(theory_beta(None, "", 3, 4, 40))
-    assert torch.equal(bandits.make("robust-oracle", facts, runs=2).act()[1], facts["best_policy"])
-    with pytest.raises(ValueError, match=r"robust-oracle: expected a problem with best_policy"):
-        bandits.make("robust-oracle", {key: x for key, x in facts.items() if key != "best_policy"})
+    assert torch.equal(bandits.make("best-policy", facts, runs=2).act()[1], facts["best_policy"])
+    with pytest.raises(ValueError, match=r"best-policy: expected a problem with best_policy"):
+        bandits.make("best-policy", {key: x for key, x in facts.items() if key != "best_policy"})
     with pytest.raises(ValueError, match=r"dr-rpo.level: expected the level of the constrained tv set"):
         bandits.make("dr-rpo", facts, divergence="tv", form="constrained")
