@@ -111,7 +111,8 @@ def panels(rows: DataFrame, stem: Path, names: Sequence[str]) -> list[Path]:
             ax.plot(rounds, mean, linewidth=1.4, **style)
             ax.fill_between(rounds, low, high, color=style["color"], alpha=0.15, lw=0)
         ax.set_xscale("log")
-        ax.set_ylim(bottom=0)
+        if (rows.loc[rows["problem"] == problem, "mean"] >= 0).all():
+            ax.set_ylim(bottom=0)
         ax.set_title(title(problem), fontsize=10)
         ax.set_xlabel("round")
         ax.set_ylabel("regret / round")

@@ -75,7 +75,7 @@ def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence
     for ax, problem in zip(axes, problems, strict=True):
         # Lines that coincide are seen around each other.
         for (name, style), width in zip(
-            styles.items(), np.linspace(1.4 + 0.45 * len(styles), 1.4, len(styles)), strict=True
+            styles.items(), np.linspace(1.4 + 0.2 * len(styles), 1.4, len(styles)), strict=True
         ):
             here = targets[(targets["problem"] == problem) & (targets["algorithm"] == name)].sort_values("shift")
             ax.plot(here["shift"], here["mean"], linewidth=width, **style)

@@ -43,6 +43,15 @@ def _model(facts: Facts) -> Common:
     return found
 
 
+def _revealed(facts: Facts) -> None:
+    """Raise ValueError for a problem that says that it does not reveal whole losses."""
+    if facts.facts.get("feedback", "full") != "full":
+        given = f"feedback={facts.facts['feedback']}"
+        reject(
+            facts.name, "a problem that reveals its losses (feedback=full)", given, "set it, or choose another learner"
+        )
+
+
 def _features(facts: Facts, common: Common) -> Tensor:
     return features_of(facts.name, facts.facts, common["device"])
 
@@ -88,6 +97,7 @@ def _magnitude_reduced(config: c.MagnitudeReducedFTRLConfig, facts: Facts, commo
 
 
 def _full_information(config: c.FullInformationFTRLConfig, facts: Facts, common: Common) -> PolicyLearner:
+    _revealed(facts)
     features, known = facts.facts.get("features"), facts.facts
     dimension = int(known["states"]) * int(known["actions"]) if features is None else int(features.shape[-1])
     eta = config.eta
@@ -107,6 +117,8 @@ def _simulator_free(config: c.SimulatorFreeFTRLConfig, facts: Facts, common: Com
 def _cfpo(config: c.CFPOConfig, facts: Facts, common: Common) -> PolicyLearner:
     told = facts.facts.get("feedback") if config.information == "auto" else config.information
     features, full = _features(facts, common), told == "full"
+    if full:
+        _revealed(facts)
     sizes = _sizes(facts, features.shape[-1])
     rates = _given(cfpo_rates(config.tuning, *sizes, config.delta, full), config, "eta", "bonus", "contraction")
     return CFPO(features=features, steps=sizes[2], rates=rates, full=full, **common)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,6 +74,12 @@ class PolicyLearner(Learner):
                 would stop the device, numbers are judged by the next `check`.
         """
         terms = feedback.terms
+        shape = self.runs, self.steps, self.states, self.actions
+        if action.shape != shape or action.dtype != torch.float64:
+            given = f"{action.dtype} of shape {tuple(action.shape)}"
+            reject(
+                "action", f"the policy that was played, float64 of shape {shape}", given, "hand over what `act` gave"
+            )
         for name, length in (("states", self.steps + 1), ("actions", self.steps), ("rewards", self.steps)):
             if name not in terms:
                 there = ", ".join(terms) or "none"
@@ -111,6 +118,23 @@ class PolicyLearner(Learner):
         """(R, H, S, A) the uniform policy."""
         shape = self.runs, self.steps, self.states, self.actions
         return torch.full(shape, 1.0 / self.actions, dtype=torch.float64, device=self.device)
+
+    def checked(self, name: str, given: Any) -> Tensor:
+        """(R, H, S, A) a policy that is given as (S, A), (H, S, A) or that.
+
+        Raises:
+            ValueError: another shape, rows that are no distributions.
+        """
+        table = torch.as_tensor(given, dtype=torch.float64).to(self.device)
+        shape = self.runs, self.steps, self.states, self.actions
+        if tuple(table.shape) not in (shape[2:], shape[1:], shape):
+            wanted = f"shape {shape[2:]}, {shape[1:]} or {shape}"
+            reject(name, wanted, f"shape {tuple(table.shape)}", "give a policy")
+        fine = torch.isfinite(table).all() & (table >= 0).all() & ((table.sum(-1) - 1).abs() < 1e-6).all()
+        if not bool(fine):
+            found = f"a least one of {float(table.min()):g}, sums from {float(table.sum(-1).min()):g}"
+            reject(name, "rows of chances, at least 0 and of sum 1", found, "divide each row by its sum")
+        return table.expand(shape).contiguous()
 
     # What a learner fills in.
 

@@ -85,8 +85,10 @@ class CFPO(CumulativeLearner):
         number = runs if isinstance(runs, int) else len(runs)
         self.features = LinearFeatures(features, steps, number, device)
         super().__init__(self.features.states, self.features.actions, steps, runs, seed, device, low, high)
-        if not (rates.eta >= 0 and rates.bonus >= 0 and rates.contraction >= 0):
-            reject("rates", "eta, bonus and contraction of at least 0", rates, "choose others")
+        finite = 0 <= rates.bonus < math.inf and 0 <= rates.contraction < math.inf and math.isfinite(rates.offset)
+        if not (rates.eta >= 0 and finite):
+            wanted = "eta, bonus and contraction of at least 0, all but eta finite"
+            reject("rates", wanted, rates, "choose others")
         self.rates, self.full = rates, full
         shape = self.runs, steps, self.features.dimension
         eye = torch.eye(shape[2], dtype=torch.float64, device=self.device).expand(*shape, shape[2])
@@ -112,7 +114,7 @@ class CFPO(CumulativeLearner):
         self._evaluate(policy, table)
         self.cumulative += self.estimates
         met = self.features.visited(states[:, :-1] * self.actions + actions)
-        # Sherman and Morrison; the covariances start at the identity, so nothing cancels.
+        # Sherman and Morrison; the covariances start at the identity, so little cancels.
         spread = (self._inverse @ met.unsqueeze(-1)).squeeze(-1)
         grown = (spread * met).sum(-1)
         self._inverse -= (spread / (1.0 + grown).unsqueeze(-1)).unsqueeze(-1) * spread.unsqueeze(-2)

@@ -31,6 +31,7 @@ Bonus: TypeAlias = Literal["paper", "script", "elliptical"]
 
 BONUSES = ("paper", "script", "elliptical")
 TIE = 1e-10  # values nearer than this are equal
+COLDEST = 1e-300  # a temperature whose inverse is finite
 DOUBLED = math.log(2.0) * (1 - 1e-12)
 
 
@@ -38,7 +39,8 @@ class DRRPO(PolicyLearner):
     """Distributionally robust, reference-regularised policy optimisation.
 
     Args:
-        features: (S, A, d), (H, S, A, d) or (R, H, S, A, d).
+        features: (S, A, d), (H, S, A, d) or (R, H, S, A, d); with a set, or the bonus "paper", at least 0 with sums of
+            at most 1 (1 in the theorems).
         steps: H.
         rewards: (H or 1, S, A) or (R, H or 1, S, A) where known; None: regressed on the features.
         divergence: "tv", "kl", "chi2"; None for the learner that is not robust.
@@ -95,16 +97,26 @@ class DRRPO(PolicyLearner):
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not isinstance(features, Tensor) or features.ndim not in (3, 4, 5):
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4, 5) or not features.shape[-1]:
             reject("features", "shape (S, A, d), (H, S, A, d) or (R, H, S, A, d)", f"{features!r:.80}", "give a tensor")
         super().__init__(int(features.shape[-3]), int(features.shape[-2]), steps, runs, seed, device)
         table = self._table(features, "features")
-        known = None if rewards is None else self._table(rewards.unsqueeze(-1), "rewards").flatten(2)
+        if divergence is not None or bonus == "paper":
+            # Worst cases a coordinate, and bonuses added up along them, are bounds for mixtures alone.
+            lowest, total = float(table.min()), float(table.sum(-1).max())
+            if lowest < -1e-9 or total > 1 + 1e-6:
+                found = f"an entry of {lowest:g}" if lowest < -1e-9 else f"a sum of {total:g}"
+                reject("features", "rows of the simplex (at least 0, sum at most 1)", found, "scale them")
+        known = None
+        if rewards is not None:
+            known = self._table(torch.as_tensor(rewards).unsqueeze(-1), "rewards").flatten(2)
         for name, value, least in (("temperature", temperature, 0.0), ("beta", beta, 0.0), ("eps", eps, 0.0)):
             _range(name, value, least)
         if temperature == 0 and not self._greedy:
             fix = "take DRLSVIUCB, which is greedy, or give one"
             reject("temperature", "a finite number above 0", temperature, fix)
+        if 0 < temperature < COLDEST:
+            reject("temperature", f"at least {COLDEST:g}", temperature, "take DRLSVIUCB, which is greedy")
         _range("ridge", ridge, None)
         if step_size is not None:
             _range("step_size", step_size, None)
@@ -123,7 +135,10 @@ class DRRPO(PolicyLearner):
         if regress:
             self._base = torch.where((self.model.table == 0).all(-1), self._base, 0.0)
         self._cap = self._caps(value_cap, fail)
-        finite = self._cap.nan_to_num(posinf=0.0).amax(-1)
+        finite = torch.where(torch.isfinite(self._cap), self._cap, -1.0).amax(-1)
+        if (divergence, self.kind) == ("kl", "signed") and float(finite.min()) < 0:
+            fix = "give a finite one for the pairs that go on, or take weights='projected'"
+            reject("value_cap", "a finite cap in each step, the range of signed KL", "inf in a whole step", fix)
         most = [float(cap) for cap in finite]
         self._ranges, self._horizon = [max(cap, 1.0) for cap in (*most[1:], 0.0)], max(most)
         self._set_levels(level)
@@ -162,19 +177,24 @@ class DRRPO(PolicyLearner):
         cap = self.steps - torch.arange(self.steps, dtype=torch.float64, device=self.device).view(-1, 1, 1)
         if given is not None:
             cap = torch.as_tensor(given, dtype=torch.float64).to(self.device)
-            if cap.shape != (self.steps, self.states, self.actions) or not bool((cap >= 0).all()):
-                wanted = f"numbers of at least 0, shape {(self.steps, self.states, self.actions)}"
+            wanted = f"numbers of at least 0, shape {(self.steps, self.states, self.actions)}"
+            if cap.shape != (self.steps, self.states, self.actions):
                 reject("value_cap", wanted, f"shape {tuple(cap.shape)}", "give the largest Q")
+            if not bool((cap >= 0).all()):
+                reject("value_cap", wanted, f"one of {float(cap.min()):g}", "give the largest Q")
         cap = cap.expand(self.steps, self.states, self.actions).clone()
         for state in fail:
-            if not 0 <= state < self.states:
+            if not isinstance(state, int) or not 0 <= state < self.states:
                 reject("fail", f"states 0 to {self.states - 1}", state, "name states of the problem")
             cap[:, state] = 0.0
         return cap.flatten(1)
 
     def _set_levels(self, level: Tensor | float) -> None:
         d = self.model.dimension
-        levels = torch.as_tensor(level, dtype=torch.float64).to(self.device)
+        try:
+            levels = torch.as_tensor(level, dtype=torch.float64).to(self.device)
+        except (TypeError, ValueError, RuntimeError):
+            reject("level", f"a number, or shape ({self.steps}, {d})", repr(level), "e.g. 0.5")
         try:
             levels = levels.expand(self.steps, d).clone()
         except RuntimeError:
@@ -182,7 +202,9 @@ class DRRPO(PolicyLearner):
         constrained = self.form == "constrained"
         fine = (levels >= 0).all() if constrained else (levels > 0).all()
         if self.divergence is not None and not bool(fine & torch.isfinite(levels).all()):
-            reject("level", "at least 0" if constrained else "above 0", f"{levels.min():g}", "e.g. 0.5")
+            wanted = "finite numbers " + ("of at least 0" if constrained else "above 0")
+            strange = levels[~torch.isfinite(levels)]
+            reject("level", wanted, f"{(strange if len(strange) else levels).min():g}", "e.g. 0.5")
         if (self.divergence, self.form, self.kind) == ("kl", "regularised", "signed"):
             least = self._horizon / 30
             if bool((levels < least * (1 - 1e-12)).any()):

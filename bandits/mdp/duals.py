@@ -56,7 +56,7 @@ def worst_case(
         divergence, form: the set.
         level: (d,) or (R, d), the radius (at least 0) or the weight of the divergence (above 0).
         kind: "signed" takes the dual of the weights as they are; "projected" that of max(w, 0) / max(1, sum max(w, 0))
-            with what is missing to 1 on value 0.
+            with what is missing to 1 on value 0, which total variation does not move.
         cap: the largest value that V may take, the range of the search over b of the signed constrained KL.
         horizon: the largest return, the clip e^(-horizon/level) of the signed regularised KL.
         least: (R,) min of V over all states, where total variation may move mass; None: the least of `values`.
@@ -186,7 +186,7 @@ def _kl_regularised_signed(
     mean = 1.0 + (weights * scaled.expm1()).sum(-1) if kl_center else (weights * scaled.exp()).sum(-1)
     low = (-horizon / level).exp()
     low = low if floor is None else torch.maximum(low, floor)
-    return -level * torch.maximum(mean, low).clamp_max(1.0).log()
+    return (-level * torch.maximum(mean, low).clamp_max(1.0).log()).clamp_max(horizon)
 
 
 def _kl_regularised_exact(values: Tensor, weights: Tensor, rest: Tensor, level: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bandits.mdp.base import PolicyLearner
-from orbs import Feedback, reject
+from orbs import Feedback
 
 __all__ = ["FixedPolicy"]
 
@@ -36,16 +36,7 @@ class FixedPolicy(PolicyLearner):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(states, actions, steps, runs, seed, device)
-        self.policy = self.uniform()
-        if policy is not None:
-            given = torch.as_tensor(policy, dtype=torch.float64).to(self.device)
-            shapes = (states, actions), (steps, states, actions), (self.runs, steps, states, actions)
-            if tuple(given.shape) not in shapes:
-                reject("policy", " or ".join(map(str, shapes)), f"shape {tuple(given.shape)}", "give a policy")
-            fine = torch.isfinite(given).all() & (given >= 0).all() & ((given.sum(-1) - 1).abs() < 1e-9).all()
-            if not bool(fine):
-                reject("policy", "rows of chances, at least 0 and of sum 1", "others", "mend it")
-            self.policy = given.expand_as(self.policy).contiguous()
+        self.policy = self.uniform() if policy is None else self.checked("policy", policy)
 
     def _plan(self) -> Tensor:
         return self.policy.clone()

@@ -24,6 +24,9 @@ from orbs import Feedback, reject
 __all__ = ["CumulativeLearner", "DilatedFTRL", "Rates", "by_met", "fresh_trajectories"]
 
 
+SMALLEST = 1e-100  # gamma whose inverse, squared, is finite
+
+
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """eta, the learning rate; beta, the size of the bonus; gamma, what is added to covariances."""
@@ -96,6 +99,11 @@ class CumulativeLearner(PolicyLearner):
         if table.ndim != 4 or table.shape[0] not in (1, self.runs) or table.shape[1:] != shape:
             wanted = f"shape ({self.runs} or 1, {', '.join(map(str, shape))})"
             reject("feedback.terms['loss_table']", wanted, f"shape {tuple(table.shape)}", "give a loss each (h, s, a)")
+        strange = ~torch.isfinite(table).all()
+        if self.device.type != "cpu":
+            self._strange |= strange
+        elif bool(strange):
+            reject("feedback.terms['loss_table']", "finite losses", "a NaN or inf", "mend the world")
         return self.unit(-table).flatten(2)
 
 
@@ -124,10 +132,10 @@ class DilatedFTRL(CumulativeLearner):
         super().__init__(simulator.states, simulator.actions, steps, runs, seed, device, low, high)
         for name, value, fits in (
             ("eta", rates.eta, rates.eta >= 0), ("beta", rates.beta, 0 <= rates.beta < math.inf),
-            ("gamma", rates.gamma, 0 < rates.gamma < math.inf),
+            ("gamma", rates.gamma, SMALLEST <= rates.gamma < math.inf),
         ):  # fmt: skip
             if not fits:
-                reject(name, "a number of at least 0 (gamma above 0)", value, "choose another one")
+                reject(name, f"a number of at least 0 (gamma: {SMALLEST:g})", value, "choose another one")
         for name, word, words in (
             ("bonus", bonus, ("exact", "sample", "off")), ("covariance", covariance, ("exact", "direct", "mgr")),
         ):  # fmt: skip

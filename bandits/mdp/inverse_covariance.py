@@ -18,7 +18,7 @@ from torch import Tensor
 from bandits.arm_learner import Draws
 from bandits.mdp.linear_features import LinearFeatures
 from bandits.mdp.occupancy import Simulator
-from orbs import Philox
+from orbs import Philox, reject
 
 __all__ = ["InverseCovariance", "floored", "geometric_resampling", "regularised_inverse", "resampling_length"]
 
@@ -64,7 +64,7 @@ def geometric_resampling(features: Tensor, gamma: float, step: float = 0.5) -> T
 
 
 def floored(matrix: Tensor) -> Tensor:
-    """(..., d, d): a symmetric matrix with its negative eigenvalues set to 0."""
+    """(..., d, d): a symmetric matrix with its negative eigenvalues set to 0. On CUDA it waits for the device."""
     values, vectors = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(matrix))
     return (vectors * values.clamp_min(0.0).unsqueeze(-2)) @ vectors.mT
 
@@ -85,6 +85,9 @@ class InverseCovariance:
         self, how: str, simulator: Simulator, features: LinearFeatures, gamma: float, philox: Philox,
         trajectories: int = 256, chains: int = 16, length: int | None = None,
     ) -> None:  # fmt: skip
+        for name, value in (("trajectories", trajectories), ("chains", chains), ("length", length)):
+            if value is not None and value < 1:
+                reject(name, "at least 1", value, "give a positive number")
         self.how, self.simulator, self.features, self.gamma = how, simulator, features, gamma
         self.chains = chains
         self._ridge = gamma * torch.eye(features.dimension, dtype=torch.float64, device=features.table.device)

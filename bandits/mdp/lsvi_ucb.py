@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from bandits.mdp.dr_rpo import DRRPO
+from orbs import reject
 
 __all__ = ["LSVIUCB"]
 
@@ -29,5 +30,8 @@ class LSVIUCB(DRRPO):
     _greedy = True
 
     def __init__(self, features: Tensor, steps: int, rewards: Tensor | None = None, **arguments: Any) -> None:
+        for name in ("divergence", "form", "level", "regress"):
+            if name in arguments:
+                reject(name, "none: it is not robust, and regresses rewards", arguments[name], "take DRLSVIUCB")
         chosen = {"temperature": 0.0, "bonus": "elliptical", **arguments}
         super().__init__(features, steps, rewards, regress=True, divergence=None, **chosen)

@@ -14,6 +14,7 @@ from torch import Tensor
 from bandits.arm_learner import Draws
 from bandits.mdp.ftrl_base import Rates, by_met
 from bandits.mdp.pol_opt import PolOpt, entropy_rate, pol_opt_rates
+from orbs import reject
 
 __all__ = ["MagnitudeReducedFTRL", "magnitude_reduced_rates", "reduced_estimate"]
 
@@ -63,6 +64,8 @@ class MagnitudeReducedFTRL(PolOpt):
             kernel, start, features, steps, rates, bonus, covariance, trajectories, chains, length, runs, seed,
             device, low, high,
         )  # fmt: skip
+        if samples is not None and samples < 1:
+            reject("samples", "at least 1", samples, "give a positive number, or none for the exact correction")
         count = 2 * steps * samples if samples is not None else 0
         self._draws = Draws(self.philox, "magnitude-reduced/samples", count) if count else None
 

@@ -49,12 +49,7 @@ class R2PVI(DRRPO):
         self.explore = explore
         self._behaviour = self.uniform()
         if behaviour is not None:
-            given = torch.as_tensor(behaviour, dtype=torch.float64).to(self.device)
-            try:
-                self._behaviour = given.expand_as(self._behaviour).contiguous()
-            except RuntimeError:
-                wanted = f"shape ({self.states}, {self.actions}), or that for each step"
-                reject("behaviour", wanted, f"shape {tuple(given.shape)}", "give a policy")
+            self._behaviour = self.checked("behaviour", behaviour)
         # 1 where the logs were given: then it explores no more.
         self.fitted = torch.zeros(self.runs, dtype=torch.float64, device=self.device)
         self._given = False
@@ -71,16 +66,22 @@ class R2PVI(DRRPO):
         Raises:
             ValueError: another shape or type, no state or action, a reward that is not finite.
         """
-        count = states.shape[1] if states.ndim == 3 else 0
+        if states.ndim != 3 or not states.shape[1]:
+            needed = f"shape ({self.runs}, episodes, {self.steps + 1}), at least one episode"
+            reject("logs.states", needed, f"shape {tuple(states.shape)}", "give a row a run")
+        count = states.shape[1]
         for name, log, length in (("states", states, self.steps + 1), ("actions", actions, self.steps),
                                   ("rewards", rewards, self.steps)):  # fmt: skip
             wanted = (self.runs, count, length)
             if log.shape != wanted or (name != "rewards" and log.dtype != torch.int64):
                 given = f"{log.dtype} of shape {tuple(log.shape)}"
                 reject(f"logs.{name}", f"shape {wanted}, int64 for states and actions", given, "give a row a run")
-        most = (states.min() < 0) | (states.max() >= self.states) | (actions.min() < 0)
-        if bool(most | (actions.max() >= self.actions) | ~torch.isfinite(rewards).all()):
-            self._refuse()
+        for name, log, most in (("states", states, self.states), ("actions", actions, self.actions)):
+            if bool((log < 0).any() | (log >= most).any()):
+                found = f"{int(log.min())} to {int(log.max())}"
+                reject(f"logs.{name}", f"0 to {most - 1}", found, "give numbers of the problem")
+        if not bool(torch.isfinite(rewards).all()):
+            reject("logs.rewards", "finite numbers", "a NaN or inf", "drop or mend that episode")
         self.model.learn_all(states, actions, rewards.to(torch.float64))
         self.fitted.fill_(1.0)
         self._given, self._final, self._policy = True, None, None

@@ -55,15 +55,16 @@ def _nature(config: c.RobustConfig, facts: Facts) -> Common:
     return {"divergence": divergence, "form": form, "level": level}
 
 
-def _beta(config: Any, facts: Facts, problem: Common, nature: Common, offline: bool = False) -> float:
+def _beta(config: Any, facts: Facts, problem: Common, nature: Common, logs: int | None = None) -> float:
+    """The bonus's factor; `logs`: episodes that an offline learner plans from."""
     if config.beta is not None:
         return float(config.beta)
     if config.tuning == "practical":
-        return 0.1 if offline else 1.0
+        return 1.0 if logs is None else 0.1
     level = torch.as_tensor(nature.get("level", 1.0), dtype=torch.float64)
-    size = int(problem["features"].shape[-1]), problem["steps"], int(facts("horizon"))
+    size = int(problem["features"].shape[-1]), problem["steps"], int(facts("horizon")) if logs is None else logs
     form = nature.get("form", "constrained")
-    return theory_beta(nature["divergence"], form, *size, float(level.min()), config.delta, offline)
+    return theory_beta(nature["divergence"], form, *size, float(level.min()), config.delta, logs is not None)
 
 
 def _planner(
@@ -104,10 +105,10 @@ def _lsvi_ucb(config: c.LSVIUCBConfig, facts: Facts, common: Common) -> PolicyLe
 
 def _r2pvi(config: c.R2PVIConfig, facts: Facts, common: Common) -> PolicyLearner:
     nature, problem = _nature(config, facts), _problem(facts, common)
-    beta = _beta(config, facts, problem, nature, offline=True)
     explore = config.explore
     if explore is None:
         explore = min(max(int(facts("horizon")) // 10, 1), 100)
+    beta = _beta(config, facts, problem, nature, explore)
     return R2PVI(
         **problem, **nature, explore=explore, beta=beta, bonus=config.bonus, ridge=config.ridge,
         weights=config.weights, eps=config.eps, regress=config.rewards == "regressed", **common,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bandits.mdp.dilated_bonus import local_bonus, regressed_bonus
-from bandits.mdp.ftrl_base import CumulativeLearner, Rates
+from bandits.mdp.ftrl_base import SMALLEST, CumulativeLearner, Rates
 from bandits.mdp.inverse_covariance import regularised_inverse
 from bandits.mdp.linear_features import LinearFeatures
 from bandits.online_learning.simplex_solvers import log_barrier
@@ -71,6 +71,10 @@ class SimulatorFreeFTRL(CumulativeLearner):
             reject("plan", "explore in [0, 1] and a finite eta above 0", plan, "choose others")
         if not (0 <= beta < math.inf and 0 < gamma < math.inf):
             reject("beta, gamma", "finite beta of at least 0, gamma above 0", f"{beta}, {gamma}", "choose others")
+        if gamma < SMALLEST or (alpha is not None and not alpha > 0):
+            reject(
+                "gamma, alpha", f"gamma of at least {SMALLEST:g}, alpha above 0", f"{gamma}, {alpha}", "choose others"
+            )
         self.plan, self.alpha = plan, alpha
         self.rates = Rates(plan.eta, beta, gamma)
         kept = self.runs, plan.epoch, steps

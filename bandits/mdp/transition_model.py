@@ -124,7 +124,7 @@ class TransitionModel:
         if self.pays is not None:
             self.pays += phi * rewards.unsqueeze(-1)
         if round % REFRESH == REFRESH - 1:
-            self.inverse.copy_(torch.linalg.inv(self.gram))
+            self.inverse.copy_(torch.linalg.inv_ex(self.gram).inverse)  # inv would wait for the device
 
     def learn_all(self, states: Tensor, actions: Tensor, rewards: Tensor) -> None:
         """Take in N episodes at once: states (R, N, H + 1) and actions (R, N, H), int64, rewards (R, N, H)."""

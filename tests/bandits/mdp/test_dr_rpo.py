@@ -170,6 +170,28 @@ def test_rare_switching_plans_seldom():
     assert torch.equal(resumed.act(), lazy.act())
 
 
+def test_another_policy_than_its_own_may_have_been_played():
+    """What a planner keeps is its own policy; what it learns, the episode."""
+    for more in ({"step_size": 2.0}, {"switching": True}, {}):
+        learner, other, log = learned(0, **more), learned(0, **more), p.logs(RUNS, 12)
+        for k in range(12):
+            other.observe(other.uniform(), p.told(log, k))
+            learner.observe(learner.act(), p.told(log, k))
+        assert torch.equal(learner.act(), other.act())
+
+
+def test_the_inverse_is_made_anew():
+    """Rank-one updates leave dust, also with a tiny ridge; every 256 episodes it is gone."""
+    learner, log = learned(0, ridge=1e-9), p.logs(RUNS, 300)
+    dust = []
+    for k in range(300):
+        learner.observe(learner.act(), p.told(log, k))
+        dust.append(float((learner.model.inverse - torch.linalg.inv(learner.model.gram)).abs().max()))
+    assert dust[255] == 0
+    assert dust[254] > 0
+    assert dust[299] > 0
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -179,14 +201,25 @@ def test_rare_switching_plans_seldom():
         (dict(rewards=torch.ones(3, 4, 3)), "rewards: expected the last axes of"),
         (dict(divergence="l2"), "divergence: expected 'tv' or 'kl' or 'chi2' or None, got 'l2'"),
         (dict(form="penalised"), "form: expected 'constrained' or 'regularised'"),
-        (dict(level=-0.1), "level: expected at least 0, got -0.1"),
+        (dict(level=-0.1), "level: expected finite numbers of at least 0, got -0.1"),
         (dict(level=torch.ones(2, 3)), r"level: expected a number, or shape \(3, 3\), got shape \(2, 3\)"),
-        (dict(form="regularised", level=0.0), "level: expected above 0, got 0"),
+        (dict(form="regularised", level=0.0), "level: expected finite numbers above 0, got 0"),
         (
             dict(divergence="kl", form="regularised", level=0.09, weights="signed"),
             r"level: expected at least 0.1: e\^\(horizon/level\)",
         ),
         (dict(temperature=-0.1), "temperature: expected a finite number of at least 0, got -0.1"),
+        (dict(temperature=1e-305), "temperature: expected at least 1e-300"),
+        (dict(features=-torch.as_tensor(FEATURES)), r"features: expected rows of the simplex .*got an entry of -"),
+        (dict(features=2 * torch.as_tensor(FEATURES)), r"features: expected rows of the simplex .*got a sum of 2"),
+        (dict(level=float("inf")), "level: expected finite numbers of at least 0, got inf"),
+        (dict(level="a"), "level: expected a number, or shape"),
+        (dict(fail=(1.5,)), "fail: expected states 0 to 4, got 1.5"),
+        (dict(value_cap=-torch.ones(3, 5, 3)), "value_cap: expected numbers of at least 0, .*got one of -1"),
+        (
+            dict(divergence="kl", weights="signed", value_cap=torch.full((3, 5, 3), torch.inf)),
+            "value_cap: expected a finite cap in each step, the range of signed KL",
+        ),
         (dict(temperature=0), "temperature: expected a finite number above 0, got 0. Fix: take DRLSVIUCB"),
         (dict(temperature=float("inf")), "temperature: expected a finite number"),
         (dict(beta=-1.0), "beta: expected a finite number of at least 0"),

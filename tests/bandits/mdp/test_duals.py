@@ -95,6 +95,13 @@ def test_signed_weights_attain_the_maximum_of_a_fine_grid(divergence, form):
         assert found == pytest.approx(again, abs=1e-6)
 
 
+def test_signed_kl_searches_as_the_specification_says():
+    """The grid and the steps are part of the estimate's definition: with negative weights others find other hills."""
+    from bandits.mdp import duals
+
+    assert (duals.GRID, duals.GOLDEN_STEPS) == (64, 40)
+
+
 def test_signed_kl_is_near_the_maximum_of_a_fine_grid():
     rng, missed = np.random.default_rng(2), 0
     for _ in range(150):

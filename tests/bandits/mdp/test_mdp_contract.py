@@ -177,6 +177,34 @@ def test_bad_feedback_is_refused_and_nothing_is_learned(name):
         equal(everything(learner), before)
 
 
+@FIRST
+def test_a_policy_of_another_kind_is_refused(name):
+    facts, learner = HOMES[name], built(name, {}, RUNS)
+    policy = learner.act().clone()
+    told = episode(facts, 0, policy, learner.run_ids)
+    for wrong in (policy.float(), policy[:-1], policy[..., :-1]):
+        with pytest.raises(ValueError, match=r"action: expected the policy that was played, float64 of shape"):
+            learner.observe(wrong, told)
+    assert learner.rounds == 0
+
+
+@pytest.mark.parametrize("name", [name for name, facts in HOMES.items() if facts.get("feedback") == "full"])
+def test_losses_that_are_not_finite_are_refused(name):
+    if name not in ("full-information-ftrl", "cfpo@full"):
+        pytest.skip("it does not look at them")
+    facts, learner = HOMES[name], built(name, {}, RUNS)
+    play(learner, facts, 2)
+    policy, before = learner.act().clone(), everything(learner)
+    told = episode(facts, 2, policy, learner.run_ids)
+    table = told.terms["loss_table"].clone()
+    table[0, 1, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"terms\['loss_table'\].*: expected finite losses, got a NaN or inf"):
+        learner.observe(policy, Feedback(told.reward, None, {**told.terms, "loss_table": table}))
+    equal(everything(learner), before)
+    with pytest.raises(ValueError, match=r"expected a problem that reveals its losses \(feedback=full\)"):
+        make(name, LOSSES, runs=1, **({"information": "full"} if name == "cfpo@full" else {}))
+
+
 @NAMED
 def test_every_field_of_a_configuration_is_checked(name):
     kind = CONFIGS[name]

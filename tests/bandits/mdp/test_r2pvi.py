@@ -86,9 +86,10 @@ def test_bad_logs_and_arguments_are_refused():
         ((states[:, :, 1:], actions, rewards), r"logs.states: expected shape \(2, 5, 4\)"),
         ((states, actions.double(), rewards), "logs.actions: expected shape .* got torch.float64"),
         ((states, actions, rewards[:1]), r"logs.rewards: expected shape \(2, 5, 3\)"),
-        ((states + 5, actions, rewards), "feedback.terms: expected states 0 to 4"),
-        ((states, actions - 1, rewards), "feedback.terms: expected states 0 to 4"),
-        ((states, actions, rewards * np.nan), "feedback.terms: expected .* finite rewards"),
+        ((states + 5, actions, rewards), "logs.states: expected 0 to 4, got "),
+        ((states[:, :0], actions[:, :0], rewards[:, :0]), "logs.states: expected .* at least one episode"),
+        ((states, actions - 1, rewards), "logs.actions: expected 0 to 2, got -1 to "),
+        ((states, actions, rewards * np.nan), "logs.rewards: expected finite numbers, got a NaN or inf"),
     ):
         learner = made()
         with pytest.raises(ValueError, match=said):
@@ -99,6 +100,7 @@ def test_bad_logs_and_arguments_are_refused():
         (dict(step_size=1.0), "step_size: expected none, got 1.0"),
         (dict(switching=True), "switching: expected none, got True"),
         (dict(behaviour=torch.ones(4, 3)), r"behaviour: expected shape \(5, 3\)"),
+        (dict(behaviour=torch.ones(5, 3)), "behaviour: expected rows of chances, .*got a least one of 1, sums from 3"),
         (dict(beta=-1.0), "beta: expected"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -179,7 +179,12 @@ def test_names_build_what_the_facts_say():
     assert bandits.make("dr-rpo", {**facts, "uncertainty": None}).divergence is None
     theory = bandits.make("dr-rpo", facts, tuning="theory", delta=0.1)
     assert theory.beta == pytest.approx(theory_beta("chi2", "regularised", 3, 4, 40, 0.2, 0.1))
+    wide = {**facts, "uncertainty": {**facts["uncertainty"], "level": torch.tensor([0.2, 0.7, 0.4]).expand(4, 3)}}
+    assert bandits.make("dr-rpo", wide, tuning="theory", delta=0.1).beta == pytest.approx(theory.beta, rel=1e-6)
     assert bandits.make("r2pvi", facts).beta == 0.1
+    told = {**facts, "uncertainty": {"divergence": "tv", "form": "constrained", "level": 0.2}}
+    few = bandits.make("r2pvi", told, tuning="theory", explore=9)
+    assert few.beta == pytest.approx(theory_beta("tv", "constrained", 3, 4, 9, 0.2, offline=True))
     assert bandits.make("r2pvi", facts).explore == 4
     assert bandits.make("lsvi-ucb", facts, tuning="theory").beta == pytest.approx(theory_beta(None, "", 3, 4, 40))
     assert torch.equal(bandits.make("best-policy", facts, runs=2).act()[1], facts["best_policy"])
