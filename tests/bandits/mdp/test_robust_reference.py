@@ -49,7 +49,7 @@ SOFT = [
 
 # Random d-rectangular MDP: set, level, best value, regrets with signed (None: slow) and projected weights, with errors.
 RANDOM = [
-    ("none", "constrained", 1.0, 1.727621, 41, 4, 14, 0.7),
+    ("off", "constrained", 1.0, 1.727621, 41, 4, 14, 0.7),
     ("tv", "constrained", 0.2, 1.302069, 30, 3, 9.9, 0.7),
     ("kl", "constrained", 0.2, 1.415756, None, None, 26, 2),
     ("chi2", "constrained", 0.2, 1.554275, None, None, 21, 2),
