@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import plots, published, results
+from experiments import html_report, plots, published, results
 from experiments import report as reports
 from experiments.agreement import agreement, csv, lines
 from experiments.benchmark_file import Benchmark
@@ -50,7 +50,8 @@ class _Beside:
 def write(spec: Benchmark, folder: Path, out: Path) -> Made:
     """Read every run folder below `folder`; write tables and figures into `out`.
 
-    What was trained beyond the benchmark's `steps` is left out. Besides the files of `orbs report`: benchmark.md (ours
+    What was trained beyond the benchmark's `steps` is left out. Besides the files of `orbs report`, index.html (all
+    of it in one page), and benchmark.md (ours
     and the published numbers, machine, versions, commands), raw.csv (every evaluation of every run), scores.png (both
     in one figure) and, where a second opinion on ours was trained, agreement.csv.
 
@@ -77,7 +78,8 @@ def write(spec: Benchmark, folder: Path, out: Path) -> Made:
             {key: [mean for mean, _, _ in cell.numbers] for key, cell in beside.items()},
         ),
     }  # fmt: skip
-    text = [f"# {spec.title}", "", heading, "", *_table(spec, rows, means, beside)]
+    shown = _table(spec, rows, means, beside)
+    text = [f"# {spec.title}", "", heading, "", *reports.markdown_table(shown)]
     if sources:
         text += ["", spec.published.note if spec.published else "", ""]
         text += [f"[{number}] {source}  " for source, number in sources.items()]
@@ -88,6 +90,10 @@ def write(spec: Benchmark, folder: Path, out: Path) -> Made:
     text += ["", "![scores](scores.png)", "", *origin(folder, spec.noun), "", *_speed(table, order, spec.noun)]
     text += ["", "Statistics, pooled tables and learning curves: report.md; every evaluation of every run: raw.csv."]
     paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
+    about = [heading, *([spec.published.note] if spec.published and sources else [])]
+    about += [f"[{number}] {source}" for source, number in sources.items()]
+    table_first = html_report.Beside("The benchmark", about, shown)
+    paths["html"] = html_report.write(made, folder, out / "index.html", spec.title, [table_first])
     return Made(f"{made.text}\n" + "\n".join(textwrap.wrap(heading, reports.WIDTH)), paths)
 
 
@@ -128,8 +134,8 @@ def _same(one: str, other: str) -> bool:
 
 def _table(
     spec: Benchmark, rows: DataFrame, means: dict[str, float], beside: dict[tuple[str, str], _Beside]
-) -> list[str]:
-    """Markdown: one line a cell, and one a dataset for what its own episodes reach."""
+) -> list[dict[str, str]]:
+    """One row a cell, and one a dataset for what its own episodes reach."""
     shown: list[dict[str, str]] = []
     label = spec.published.label if spec.published else None
     last = None
@@ -148,7 +154,7 @@ def _table(
             found = beside.get((problem, str(row["algorithm"])))
             line[label] = f"{found.dataset}: {found.text()}" if found else "none known"
         shown.append(line)
-    return reports.markdown_table(shown)
+    return shown
 
 
 def origin(folder: Path, noun: str) -> list[str]:

@@ -100,10 +100,7 @@ def _run(command: options.Command | regret_options.Regret | data_options.Data | 
     elif isinstance(command, options.Evaluate):
         _evaluate(command)
     elif isinstance(command, options.Report):
-        if not command.folders:
-            raise ValueError("folders: expected at least one, got none. Fix: e.g. orbs report runs.")
-        out = command.out or command.folders[0] / "report"
-        _print_table(command.folders, out, command.metric, command.checkpoint, until=command.until)
+        _report(command)
     elif isinstance(command, options.Bench):
         from experiments.bench import bench
 
@@ -125,6 +122,19 @@ def _run(command: options.Command | regret_options.Regret | data_options.Data | 
     return 0
 
 
+def _report(command: options.Report) -> None:
+    if not command.folders:
+        swallowed = "orbs report runs --html, the folders before it" if command.html else "e.g. orbs report runs"
+        raise ValueError(f"folders: expected at least one, got none. Fix: {swallowed}.")
+    out = command.out or command.folders[0] / "report"
+    path = None
+    if command.html is not None:
+        from experiments import html_report
+
+        path = html_report.place(command.html, out)
+    _print_table(command.folders, out, command.metric, command.checkpoint, until=command.until, html=path)
+
+
 def _print_table(
     folders: Sequence[Path],
     out: Path,
@@ -132,14 +142,15 @@ def _print_table(
     checkpoint: Any = "final",
     quiet: bool = False,
     until: int | None = None,
+    html: Path | None = None,
 ) -> None:
-    """Report on the folders; `quiet` forgives runs that had no environment."""
+    """Report on the folders; `quiet` forgives runs that had no environment, `html` is where a page goes."""
     from experiments import regret_report, report, results
 
     if regret_report.is_regret(results.read_results(folders).table):
         if checkpoint != "final":
             raise ValueError(f"--checkpoint: expected final for regrets, got {checkpoint}. Fix: leave it out.")
-        _print_made(regret_report.report(folders, out, metric, until))
+        _print_made(regret_report.report(folders, out, metric, until), folders, html)
         return
     if quiet:
         found = results.read_results(folders)
@@ -150,10 +161,14 @@ def _print_table(
                 "metrics.parquet."
             )
             return
-    _print_made(report.report(folders, out, metric=metric, checkpoint=checkpoint, until=until))
+    _print_made(report.report(folders, out, metric=metric, checkpoint=checkpoint, until=until), folders, html)
 
 
-def _print_made(made: Any) -> None:
+def _print_made(made: Any, folders: Sequence[Path], html: Path | None) -> None:
+    if html is not None:
+        from experiments import html_report
+
+        made.paths["html"] = html_report.write(made, folders, html)
     print(f"\n{made.text}\n")
     for name, path in made.paths.items():
         print(f"  {name:12s} {path}")

@@ -98,7 +98,10 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Report:
-    """Tables (console, CSV, Markdown) and figures (PNG) from any number of run folders."""
+    """Tables (console, CSV, Markdown) and figures (PNG) from any number of run folders; with --html a page of them.
+
+    Example: orbs report runs --html
+    """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDERS ...")]
     """Run folders, or folders above them."""
@@ -110,6 +113,9 @@ class Report:
     """Which number of a run counts: its last evaluation, the mean of its last ten, or its best."""
     until: int | None = None
     """Leave out whatever came after this step, to compare at equal steps what was trained for longer."""
+    html: Annotated[tuple[Path, ...] | None, tyro.conf.arg(metavar="[PATH]")] = None
+    """Also write one self-contained page: tables, curves, the exact commands. By default OUT/index.html; a PATH ends in
+    .html. FOLDERS go before it."""
 
 
 @dataclass(frozen=True)

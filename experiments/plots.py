@@ -99,21 +99,27 @@ def _curve(ax: Axes, rows: DataFrame, dead: DataFrame, style: Mapping[str, Any],
     return note
 
 
-def learning_curves(
+def learning_curves(df: DataFrame, metric: str, path: str | Path, **options: Any) -> Path:
+    """`learning_figure(df, metric, **options)` as PNG at `path`."""
+    return _save(learning_figure(df, metric, **options), path)
+
+
+def learning_figure(
     df: DataFrame,
     metric: str,
-    path: str | Path,
     *,
     status: DataFrame | None = None,
     reference: Mapping[str, float] | None = None,
     level: float = 0.95,
-) -> Path:
-    """Mean of `metric` over runs against steps with Student's t intervals per step, as PNG at `path`.
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Mean of `metric` over runs against steps with Student's t intervals per step.
 
     One panel a problem, one line an algorithm. `status` (see `results.read_results`) says which runs
     diverged; they leave the mean and the band from that step on, a cross marks the place, and the legend says
     how many there were. A step with one run has a line and no band. `reference` {problem: value} draws a
-    dashed line, the data's mean return. ValueError if `metric` was never recorded.
+    dashed line, the data's mean return. `names`: the algorithms in the order of their colours, those here if None.
+    ValueError if `metric` was never recorded.
     """
     from matplotlib.lines import Line2D
     from matplotlib.ticker import EngFormatter
@@ -121,7 +127,7 @@ def learning_curves(
     summary = results.summarise(df, metric, status)
     chosen = df[df["metric"] == metric]
     problems, algorithms = sorted(set(chosen["problem"])), sorted(set(chosen["algorithm"]))
-    style = styles(algorithms)
+    style = styles(names or algorithms)
     figure, axes = _figure(len(problems), 4.6, 3.9)
     for ax, problem in zip(axes, problems, strict=True):
         handles = []
@@ -150,18 +156,24 @@ def learning_curves(
             ncol=1 if len(handles) < 3 else 2, columnspacing=1.2, handlelength=2.6,
         )  # fmt: skip
     figure.suptitle(f"mean over runs; bands: {100 * level:g} % t intervals", fontsize=9, color="0.3")
-    return _save(figure, path)
+    return figure
 
 
 def performance_profile(
+    scores: Mapping[str, Sequence[ArrayLike]], path: str | Path, rng: np.random.Generator, **options: Any
+) -> Path:
+    """`profile_figure(scores, rng, **options)` as PNG at `path`."""
+    return _save(profile_figure(scores, rng, **options), path)
+
+
+def profile_figure(
     scores: Mapping[str, Sequence[ArrayLike]],
-    path: str | Path,
     rng: np.random.Generator,
     *,
     label: str = UNITS["eval/score"],
     level: float = 0.95,
-) -> Path:
-    """Fraction of runs above each score, {algorithm: one array of runs (n_k,) a problem}, as PNG at `path`.
+) -> Figure:
+    """Fraction of runs above each score, {algorithm: one array of runs (n_k,) a problem}.
 
     Bands are pointwise stratified bootstraps (see `statistics.performance_profile`); ValueError for no
     algorithm.
@@ -183,7 +195,7 @@ def performance_profile(
     ax.set_xlabel(f"{label}, threshold")
     ax.set_ylabel("fraction of runs above the threshold")
     ax.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3)
-    return _save(figure, path)
+    return figure
 
 
 def final_scores(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import pool, problems, regret_plots, regret_report, results, robustness
+from experiments import html_report, pool, problems, regret_plots, regret_report, results, robustness
 from experiments.bench import finish, positive
 from experiments.bench_report import Made, origin
 from experiments.options import Bench
@@ -132,7 +132,7 @@ def play(unit: Unit, place: int) -> None:
 
 
 def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
-    """Into `out`: the tables and figures of `orbs regret`, benchmark.md and reference.csv."""
+    """Into `out`: the tables and figures of `orbs regret`, index.html, benchmark.md and reference.csv."""
     made = regret_report.report(folder, out, until=spec.horizon)
     raw = results.cut(results.read_results(folder), spec.horizon)
     beside = compared(spec, raw.table, raw.status)
@@ -144,7 +144,7 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
         met = int(beside["met"].sum())
         lines = [f"{met} of {len(beside)} values of the {spec.label} are met."]
         played = {(row["problem"], row["algorithm"]) for row in raw.status.to_dict("records")}
-        there = {(row["problem"], row["learner"], row["round"], row["metric"]) for row in beside.to_dict("records")}
+        there = {(row["problem"], row["learner"], row["round"], row["metric"]) for row in _records(beside)}
         for one in spec.references:
             key = (one.problem, one.learner, one.round, one.metric or metric_of(one.problem))
             if one.horizon == spec.horizon and (one.problem, one.learner) in played and key not in there:
@@ -152,7 +152,7 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
                     f"Nothing recorded beside the reference of {key[1]} on {key[0]}, {key[3]}, round {key[2]}."
                 )
         text += ["", f"## Beside the {spec.label}", "", spec.note, "", *lines, ""]
-        text += markdown_table([_shown(row) for row in beside.to_dict("records")])
+        text += markdown_table([_shown(row) for row in _records(beside)])
         paths["reference"] = results.write_text(out / "reference.csv", beside.to_csv(index=False))
     first = made.curves["problem"].map({problem: metric_of(problem) for problem in spec.problems})
     drawn = made.curves[made.curves["metric"] == first]
@@ -169,7 +169,13 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     text += robustness.section(values, {})
     text += ["", *origin(folder, "rounds")]
     paths["benchmark"] = results.write_text(out / "benchmark.md", "\n".join(text) + "\n")
+    shown = [html_report.Beside(f"Beside the {spec.label}", [spec.note, *lines], [_shown(r) for r in _records(beside)])]
+    paths["html"] = html_report.write(made, folder, out / "index.html", spec.title, shown if len(beside) else ())
     return Made(made.text + "\n" + "\n".join(lines), paths)
+
+
+def _records(frame: DataFrame) -> list[dict[Any, Any]]:
+    return frame.to_dict("records")
 
 
 def metric_of(problem: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["curves", "dial", "panels", "save", "title"]
+__all__ = ["curves", "curves_figure", "dial", "panels", "save", "title"]
 
 BOUNDS: dict[str, tuple[Any, str]] = {
     "bound/path": ("--", "path-wise bound, mean"),
@@ -44,17 +44,25 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def curves(rows: DataFrame, bounds: DataFrame, stem: Path, title: str) -> list[Path]:
+    """`curves_figure(rows, bounds, title)` in files; `stem`: their names without their endings."""
+    return save(curves_figure(rows, bounds, title), stem)
+
+
+def curves_figure(rows: DataFrame, bounds: DataFrame, title: str, names: Sequence[str] | None = None) -> Figure:
     """Mean regret against rounds, log-log, a line a learner with its 95 % band, its bounds in the same colour.
 
     Args:
         rows: algorithm, round, mean, low, high, runs; bounds: bound, algorithm, round, mean.
-        stem: the files' names without their endings.
+        names: the learners, in the order of their colours; those here if None.
     """
     from matplotlib.lines import Line2D
 
     figure, (ax,) = plots._figure(1, 6.4, 4.8)
     handles = []
-    for name, style in plots.styles(sorted(set(rows["algorithm"]))).items():
+    there = sorted(set(rows["algorithm"]))
+    for name, style in plots.styles(names or there).items():
+        if name not in there:
+            continue
         here = rows[rows["algorithm"] == name].sort_values("round")
         rounds, mean = here["round"].to_numpy(), here["mean"].to_numpy(np.float64)
         seen = np.where(mean > 0, mean, np.nan)
@@ -87,7 +95,7 @@ def curves(rows: DataFrame, bounds: DataFrame, stem: Path, title: str) -> list[P
         ncol=1 if len(handles) < 3 else 2,
     )  # fmt: skip
     figure.suptitle("mean over runs; bands: 95 % t intervals", fontsize=9, color="0.3")
-    return save(figure, stem)
+    return figure
 
 
 def panels(rows: DataFrame, stem: Path, names: Sequence[str]) -> list[Path]:

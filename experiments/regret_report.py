@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from experiments.statistics import Estimate
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["KINDS", "RegretReport", "is_regret", "report"]
+__all__ = ["KINDS", "RegretReport", "bounds_of", "is_regret", "report", "shown"]
 
 KINDS = {
     "regret/static": "expected losses, against the best fixed point of the expected losses",
@@ -44,14 +44,17 @@ class RegretReport:
     """`text` for the console, `paths` of the files written, by what they are.
 
     `table`: one row a (problem, metric, learner); `curves`: one row a (problem, metric, learner, round), with the mean,
-    its 95 % interval and the runs that it is over; `notes`: what a reader must know.
+    its 95 % interval and the runs that it is over; `notes`: what a reader must know; `runs`: one row a (problem,
+    metric, learner, run); `found`: the rows that all of it is made from, with the names of the tables.
     """
 
     text: str
     paths: dict[str, Path]
     table: DataFrame
     curves: DataFrame
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+    runs: DataFrame
+    found: results.Results
 
 
 def is_regret(table: DataFrame) -> bool:
@@ -84,7 +87,7 @@ def report(
     import pandas as pd
 
     found = results.read_results(folders)
-    table, status, _ = found if until is None else results.cut(found, until)
+    table, status, data = found if until is None else results.cut(found, until)
     if status["experiment"].nunique() > 1:
         table = table.assign(algorithm=table["experiment"] + "/" + table["algorithm"])
         status = status.assign(algorithm=status["experiment"] + "/" + status["algorithm"])
@@ -123,7 +126,7 @@ def report(
     figures = {}
     for problem, kind in dict.fromkeys((problem, kind) for problem, kind, _ in cells):
         drawn = curves[(curves["problem"] == problem) & (curves["metric"] == kind)]
-        bounds = _bounds(table, problem, kind)
+        bounds = bounds_of(table, problem, kind)
         stem = "".join(c if c.isalnum() or c in "-=.," else "-" for c in problem) + "-" + kind.removeprefix("regret/")
         made_of = regret_plots.curves(drawn, bounds, out / stem, f"{problem}: {kind.removeprefix('regret/')} regret")
         figures[problem, kind] = made_of
@@ -131,7 +134,8 @@ def report(
     values, more = robustness.write(table, status, out, {name: one.targets for name, one in PROBLEMS.items()})
     paths |= more
     paths["markdown"] = results.write_text(out / "report.md", _markdown(made, notes, figures, values))
-    return RegretReport(_console(made, notes, metric), paths, made, curves, notes)
+    text = _console(made, notes, metric)
+    return RegretReport(text, paths, made, curves, notes, frames["runs"], results.Results(table, status, data))
 
 
 def _wide(rows: DataFrame) -> DataFrame:
@@ -225,7 +229,7 @@ def _compare_rounds(table: DataFrame, notes: list[str]) -> None:
             notes.append(f"WARNING, {problem}, {kind}: learners are compared at different rounds: {each}.")
 
 
-def _bounds(table: DataFrame, problem: str, kind: str) -> DataFrame:
+def bounds_of(table: DataFrame, problem: str, kind: str) -> DataFrame:
     """Means over runs of the bounds' curves: bound, algorithm, round, mean.
 
     The path-wise bounds hold for the gradients that were seen, and so for sampled losses; the theorem's for expected
@@ -242,7 +246,8 @@ def _interval(row: Any, name: str) -> str:
     return f"[{number(low)}, {number(high)}]" if np.isfinite(low) else "-"
 
 
-def _shown(row: Any) -> dict[str, str]:
+def shown(row: Any) -> dict[str, str]:
+    """A row of the table as it is shown."""
     some = row["used"] != row["runs"]
     return {
         "learner": row["algorithm"],
@@ -274,7 +279,7 @@ def _console(table: DataFrame, notes: list[str], metric: str | None) -> str:
     lines = ["Regret at the last round and its slope over the last decade; mean over runs, intervals 95 %"]
     for problem, kind in _first_kinds(table, metric):
         here = table[(table["problem"] == problem) & (table["metric"] == kind)]
-        rows = [_shown(row) for row in here.to_dict("records")]
+        rows = [shown(row) for row in here.to_dict("records")]
         heads = [{key: key if " 95" not in key else "95 %" for key in rows[0]}, *rows]
         width = {key: max(len(line[key]) for line in heads) for key in rows[0]}
         rounds = ", ".join(map(str, dict.fromkeys(here["round"])))
@@ -294,7 +299,7 @@ def _markdown(table: DataFrame, notes: list[str], figures: dict[tuple[str, str],
     for (problem, kind), rows in table.groupby(["problem", "metric"], sort=False):
         rounds = ", ".join(map(str, dict.fromkeys(rows["round"])))
         lines += ["", f"## {problem}, {kind}", "", f"{KINDS[str(kind)].capitalize()}; {rounds} rounds.", ""]
-        lines += markdown_table([_shown(row) for row in rows.to_dict("records")])
+        lines += markdown_table([shown(row) for row in rows.to_dict("records")])
         lines += ["", f"![{problem}]({figures[str(problem), str(kind)][0].name})"]
     lines += values
     if notes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -37,7 +37,8 @@ class Report:
 
     `table`: one row a (problem, algorithm); `pooled`: one row an algorithm over the common problems,
     `improvement`: one row a pair of algorithms, both empty where there is nothing to pool or compare;
-    `notes`: what a reader must know.
+    `notes`: what a reader must know. `runs`: one row a run; `found`: the rows that all of it is made from, with the
+    names of the tables; `scores`: of the profile, {algorithm: one array of runs a problem}, {} where there is none.
     """
 
     text: str
@@ -45,7 +46,14 @@ class Report:
     table: DataFrame
     pooled: DataFrame
     improvement: DataFrame
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+    title: str
+    metric: str
+    checkpoint: Checkpoint
+    runs: DataFrame
+    found: results.Results
+    scores: dict[str, list[FloatArray]]
+    seed: int
 
 
 def report(
@@ -107,16 +115,20 @@ def report(
     for name, frame in (("pooled", pooled), ("improvement", improvement)):
         if len(frame):
             paths[name] = _csv(frame, out / f"{name}.csv")
-    algorithms = sorted({algorithm for _, algorithm in cells})
+    scores: dict[str, list[FloatArray]] = {}
     if metric == "eval/score" and common:
-        scores = {name: [cells[problem, name] for problem in common] for name in algorithms}
+        names = sorted({algorithm for _, algorithm in cells})
+        scores = {name: [cells[problem, name] for problem in common] for name in names}
         paths["profile"] = plots.performance_profile(scores, out / "profile.png", rng)
 
     title = f"{metric}: {DESCRIBED[checkpoint]}; mean over runs, intervals 95 %"
     text = _console(title, per_cell, pooled, improvement, len(common), notes)
     markdown = _markdown(title, per_cell, pooled, improvement, len(common), notes, paths)
     paths["markdown"] = results.write_text(out / "report.md", markdown)
-    return Report(text, paths, per_cell, pooled, improvement, notes)
+    return Report(
+        text, paths, per_cell, pooled, improvement, notes, title, metric, checkpoint, runs,
+        results.Results(table, status, data), scores, seed,
+    )  # fmt: skip
 
 
 def _named(table: DataFrame, status: DataFrame) -> tuple[DataFrame, DataFrame]:
@@ -173,12 +185,7 @@ def _row(problem: str, algorithm: str, group: DataFrame, values: FloatArray, not
             f"{open_['final_step'].min()}{planned}; they are in the statistics."
         )
     steps = group.loc[group["used"], "final_step"].dropna()
-    row: dict[str, Any] = {
-        "problem": problem,
-        "algorithm": algorithm,
-        "runs": len(group),
-        "used": len(values),
-    }
+    row: dict[str, Any] = {"problem": problem, "algorithm": algorithm, "runs": len(group), "used": len(values)}
     if len(values):
         mean, trimmed = statistics.mean_interval(values), statistics.trimmed_interval(values)
         if mean.reason:
@@ -367,14 +374,9 @@ def markdown_table(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _markdown(
-    title: str,
-    table: DataFrame,
-    pooled: DataFrame,
-    improvement: DataFrame,
-    common: int,
-    notes: Sequence[str],
+    title: str, table: DataFrame, pooled: DataFrame, improvement: DataFrame, common: int, notes: Sequence[str],
     paths: dict[str, Path],
-) -> str:
+) -> str:  # fmt: skip
     rows = [
         {"problem": row["problem"]}
         | cell(row)

@@ -16,9 +16,10 @@ from experiments import plots, regret_plots, results, statistics
 from experiments.report import markdown_table, number
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["draw", "robustness", "section", "write"]
+__all__ = ["draw", "figure", "heads", "robustness", "said", "section", "write"]
 
 TARGET = "value/target="
 COLUMNS = ["problem", "algorithm", "round", "metric", "shift", "mean", "low", "high", "runs"]
@@ -58,10 +59,17 @@ def _number(name: str) -> float:
 
 
 def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence[str] | None = None) -> list[Path]:
-    """Value against the perturbation, a panel a problem and a line a learner with its 95 % band: PNG and PDF.
+    """`figure(rows, labels, names)` as PNG and PDF; `stem`: their names without their endings."""
+    there = set(rows.loc[rows["shift"].notna(), "algorithm"])
+    chosen = None if names is None else [name for name in names if name in there]
+    return regret_plots.save(figure(rows, labels, chosen), stem)
+
+
+def figure(rows: DataFrame, labels: Mapping[str, str], names: Sequence[str] | None = None) -> Figure:
+    """Value against the perturbation, a panel a problem and a line a learner with its 95 % band.
 
     Args:
-        rows: of `robustness`; stem: the files' names without their endings.
+        rows: of `robustness`.
         labels: {problem: what its targets' numbers are}, by names without settings.
         names: the learners, in the order of their colours; as they come if None.
     """
@@ -70,8 +78,8 @@ def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence
     targets = rows[rows["shift"].notna()]
     problems = list(dict.fromkeys(targets["problem"]))
     there = list(dict.fromkeys(targets["algorithm"]))
-    styles = plots.styles([name for name in names or there if name in there])
-    figure, axes = plots._figure(len(problems), 6.4 if len(problems) == 1 else 5.2, 4.6 if len(problems) == 1 else 3.4)
+    styles = {name: style for name, style in plots.styles(names or there).items() if name in there}
+    drawn, axes = plots._figure(len(problems), 6.4 if len(problems) == 1 else 5.2, 4.6 if len(problems) == 1 else 3.4)
     for ax, problem in zip(axes, problems, strict=True):
         # Lines that coincide are seen around each other.
         for (name, style), width in zip(
@@ -84,29 +92,34 @@ def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence
         ax.set_xlabel(labels.get(problem.partition(",")[0], "shift"))
         ax.set_ylabel("value of the last policy")
     handles = [Line2D([], [], linewidth=1.6, label=name, **style) for name, style in styles.items()]
-    figure.legend(
+    drawn.legend(
         handles=handles, loc="outside lower center", ncol=3 if len(problems) == 1 else 5, fontsize=8, frameon=False
     )
     runs = " to ".join(f"{count}" for count in sorted({int(targets["runs"].min()), int(targets["runs"].max())}))
-    figure.suptitle(f"exact values; mean over {runs} runs, bands: 95 % t intervals", fontsize=9, color="0.3")
-    return regret_plots.save(figure, stem)
+    drawn.suptitle(f"exact values; mean over {runs} runs, bands: 95 % t intervals", fontsize=9, color="0.3")
+    return drawn
+
+
+def heads(here: DataFrame) -> dict[str, str]:
+    """{metric: its column's heading} of one problem's table: at most five targets, evenly over them, then the rest."""
+    shifts = sorted(set(here["shift"].dropna()))
+    some = [shifts[i] for i in sorted({round(i * (len(shifts) - 1) / 4) for i in range(5)})] if shifts else []
+    by_shift = here[here["shift"].notna()].drop_duplicates("shift").set_index("shift")["metric"]
+    metrics = [m for m in dict.fromkeys(here["metric"]) if m not in set(by_shift)]
+    return {by_shift[s]: f"target {s:g}" for s in some} | {m: m.removeprefix("value/") for m in metrics}
 
 
 def section(rows: DataFrame, figures: Mapping[str, list[Path]]) -> list[str]:
     """Lines of Markdown: a table a problem, of at most five targets, and its figure."""
     lines: list[str] = []
     for problem, here in rows.groupby("problem", sort=False):
-        shifts = sorted(set(here["shift"].dropna()))
-        some = [shifts[i] for i in sorted({round(i * (len(shifts) - 1) / 4) for i in range(5)})] if shifts else []
-        by_shift = here[here["shift"].notna()].drop_duplicates("shift").set_index("shift")["metric"]
-        metrics = [m for m in dict.fromkeys(here["metric"]) if m not in set(by_shift)]
-        names = {by_shift[s]: f"target {s:g}" for s in some} | {m: m.removeprefix("value/") for m in metrics}
+        names = heads(here)
         table = []
         for name, cells in here.groupby("algorithm", sort=False):
             row: dict[str, Any] = {"learner": str(name)}
             for metric, head in names.items():
                 cell = cells[cells["metric"] == metric]
-                row[head] = _said(cell.iloc[0]) if len(cell) else "-"
+                row[head] = said(cell.iloc[0]) if len(cell) else "-"
             table.append(row)
         lines += ["", f"## {problem}, values of the last policies", "", "Exact values, mean over runs [95 %].", ""]
         lines += markdown_table(table)
@@ -115,7 +128,8 @@ def section(rows: DataFrame, figures: Mapping[str, list[Path]]) -> list[str]:
     return lines
 
 
-def _said(cell: Any) -> str:
+def said(cell: Any) -> str:
+    """A row of `robustness` as tables show it: mean [low, high]."""
     between = f" [{number(cell['low'])}, {number(cell['high'])}]" if np.isfinite(cell["low"]) else ""
     return number(cell["mean"]) + between
 

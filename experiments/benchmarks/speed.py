@@ -1,17 +1,25 @@
 """Updates a second on one core: TD3+BC, A2PR and O-DICE beside plain eager ones, PRDC beside TD3+BC.
 
     python -m experiments.benchmarks.speed --out OUT [--only odice ...] [--rows 400000] [--rounds 15] [--device cpu]
+        [--rivals FOLDER] [--guard FILE]
 
 Ratios are taken in one run. Every round measures all contestants in turn, so a machine that drifts drifts for all; the
 table holds every round and the summary the medians of the rounds' ratios. Times are processor seconds on a CPU, wall
-seconds on CUDA.
+seconds on CUDA. With --rivals d3rlpy's TD3+BC, IQL and PRDC are timed in between, on the same rows, in an environment
+that is made in that folder (needs the package index) and kept. With --guard the ratios are held against those of a JSON
+file: one that has dropped by a third is an error.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
+import subprocess
+import tempfile
 import time
+import venv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments.benchmarks import deep_rivals
 from experiments.benchmarks.nearest import roll_out
 from experiments.benchmarks.plain_a2pr import PlainA2PR
 from experiments.benchmarks.plain_odice import PlainODICE
@@ -27,8 +36,8 @@ from experiments.benchmarks.plain_td3_bc import PlainTD3BC
 from experiments.cpu import choose_matmul, cpu_settings
 from experiments.presets import preset
 from experiments.results import write_text
-from offline_rl import A2PR, ODICE, PRDC, TD3BC, OfflineLearner
-from orbs import Transitions
+from offline_rl import A2PR, IQL, ODICE, PRDC, TD3BC, OfflineLearner
+from orbs import Transitions, reject
 
 Measured: TypeAlias = tuple[list[dict[str, Any]], list[str]]  # rows of speed.csv, lines of speed.md
 ALPHA = {"HalfCheetah": 40.0, "Hopper": 2.5}
@@ -122,6 +131,73 @@ def measure_prdc(data: Transitions, kind: str, given: argparse.Namespace) -> Mea
     return rows, [*_lines(frame, kind, [("td3bc", "prdc")]), line]
 
 
+GUARD = 2 / 3  # of a kept ratio; less is an error
+
+
+def measure_rivals(data: Transitions, kind: str, given: argparse.Namespace) -> Measured:
+    """Ours beside d3rlpy's, turn by turn: each of its turns is a process of its own that times all three."""
+    ours: dict[str, OfflineLearner] = {
+        "td3bc": TD3BC.for_dataset(data, alpha=ALPHA[kind]), "iql": IQL.for_dataset(data),
+        "prdc": PRDC.for_dataset(data, beta=2.0, alpha=ALPHA[kind]),
+    }  # fmt: skip
+    python = _environment(given.rivals)
+    rows, version = [], ""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "data.npz"
+        end = np.zeros(len(data), np.float32)
+        end[999::1000] = end[-1] = 1.0
+        np.savez(path, obs=data.obs, action=data.action, reward=data.reward, end=end)
+        for index in range(given.rival_rounds):
+            command = [str(python), deep_rivals.__file__, str(path), str(given.rival_seconds)]
+            plain = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=plain)
+            found = json.loads(done.stdout.splitlines()[-1])
+            version = found["version"]
+            for name, speed in found["updates/s"].items():
+                rows.append(_timed(kind, index, f"d3rlpy {name}", speed))
+            for name, learner in ours.items():
+                learner.update(20)
+                rows.append(_timed(kind, index, name, rate(learner.update, 60, 1, "cpu")))
+    frame = pd.DataFrame(rows)
+    pairs = [(name, f"d3rlpy {name}") for name in ours if (frame["contestant"] == f"d3rlpy {name}").any()]
+    return rows, [*_lines(frame, kind, pairs), f"| {kind} | d3rlpy {version} | | | | one run each |"]
+
+
+def _timed(kind: str, index: int, name: str, speed: float) -> dict[str, Any]:
+    return {"data": kind, "round": index, "contestant": name, "run_updates_per_s": speed}
+
+
+def _environment(folder: Path) -> Path:
+    """The Python of an environment with d3rlpy, made if it is not there."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        # The same torch first: d3rlpy's own range would bring another build.
+        torch_here = f"torch=={torch.__version__.partition('+')[0]}"
+        for packages in ([torch_here], ["d3rlpy"]):
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
+
+
+def guarded(frame: pd.DataFrame, path: Path) -> list[str]:
+    """What has dropped below two thirds of the ratios in a file {data: {"NUMERATOR / DENOMINATOR": ratio}}.
+
+    Raises:
+        ValueError: a ratio of the file that was not measured.
+    """
+    dropped = []
+    for data, kept in json.loads(path.read_text()).items():
+        here = frame[frame["data"] == data]
+        for pair, ratio in kept.items():
+            numerator, _, denominator = pair.partition(" / ")
+            if not {numerator, denominator} <= set(here["contestant"]):
+                reject("--guard", f"ratios that are measured, on {data}", pair, "measure it (--only, --kinds)")
+            now = ratios(here, numerator, denominator)[0]
+            if now < GUARD * ratio:
+                dropped.append(f"{data}, {pair}: {now:.2f}, was {ratio:.2f}")
+    return dropped
+
+
 # The plain versions run on a CPU: without one there is nothing to compare with.
 GROUPS = {"td3bc": measure_td3bc, "prdc": measure_prdc, "a2pr": measure_a2pr, "odice": measure_odice}
 ANY_DEVICE = ("prdc",)
@@ -137,6 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--warm-up", type=int, default=2000, help="updates before PRDC and O-DICE are timed")
     parser.add_argument("--one-controller", action="store_true", help="data of a single noisy behaviour policy")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rivals", type=Path, help="folder of an environment with d3rlpy, made if need be")
+    parser.add_argument("--rival-rounds", type=int, default=3, help="rounds of them")
+    parser.add_argument("--rival-seconds", type=float, default=10.0, help="of each of its algorithms in a round")
+    parser.add_argument("--guard", type=Path, help="JSON file of ratios; one that has dropped by a third is an error")
     given = parser.parse_args(arguments)
     groups = [name for name in GROUPS if name in given.only and (given.device == "cpu" or name in ANY_DEVICE)]
     if not groups:
@@ -158,10 +238,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 measured, told = GROUPS[name](data, kind, given)
                 rows += measured
                 lines += told
+            if given.rivals is not None:
+                measured, told = measure_rivals(data, kind, given)
+                rows += measured
+                lines += told
     given.out.mkdir(parents=True, exist_ok=True)
     write_text(given.out / "speed.csv", pd.DataFrame(rows).to_csv(index=False))
     write_text(given.out / "speed.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
+    dropped = guarded(pd.DataFrame(rows), given.guard) if given.guard is not None else []
+    if dropped:
+        raise SystemExit("speed: ratios dropped by more than a third: " + "; ".join(dropped))
 
 
 def _beside_plain(
