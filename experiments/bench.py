@@ -6,6 +6,7 @@ it. A unit that fails is reported and does not stop the others; whatever is stop
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import benchmark_file, pool, results
+from experiments import benchmark_file, launch, pool, results
 from experiments.agents import SECOND_OPINIONS
 from experiments.benchmark_file import Benchmark
 from experiments.options import Bench, Train
@@ -44,6 +45,7 @@ def bench(options: Bench) -> int:
 
         return play(found, options)
     spec = chosen(found, options)
+    launch.check(options)
     folder = options.out / spec.name
     failed: dict[Path, str] = {}
     if not options.report_only:
@@ -55,17 +57,21 @@ def bench(options: Bench) -> int:
         )
         if options.every is not None and any(unit.algorithm in SECOND_OPINIONS for unit in todo):
             print("Units of Stable-Baselines3 cannot be resumed: they are trained in one piece, in the last turn.")
-        for target in targets(spec.steps, options.every):
-            # The last target takes every unit, so that a folder with other settings is found even if it is complete.
-            due = [unit for unit in todo if target == spec.steps or _due(unit, target)]
-            alive = [_until(unit, target) for unit in due if unit.folder not in failed]
-            if not alive:
-                continue
-            if options.jobs == 1:
-                failed |= _in_turn(alive)
-            else:
-                errors = pool.each(_alone, alive, options.jobs, keep_going=True)
-                failed |= {unit.folder: str(e) for unit, e in zip(alive, errors, strict=True) if e is not None}
+        with contextlib.ExitStack() as stack:
+            each: Callable[..., list[Exception | None]] = functools.partial(pool.each, jobs=options.jobs)
+            if options.launcher == "ray":
+                each = stack.enter_context(launch.cluster(options, todo))
+            for target in targets(spec.steps, options.every):
+                # The last target takes every unit, so that a folder with other settings is found, complete or not.
+                due = [unit for unit in todo if target == spec.steps or _due(unit, target)]
+                alive = [_until(unit, target) for unit in due if unit.folder not in failed]
+                if not alive:
+                    continue
+                if options.jobs == 1 and options.launcher == "local":
+                    failed |= _in_turn(alive)
+                else:
+                    errors = each(_alone, alive, keep_going=True)
+                    failed |= {unit.folder: str(e) for unit, e in zip(alive, errors, strict=True) if e is not None}
     from experiments.bench_report import write
 
     return finish(options, folder, functools.partial(write, spec), failed)
@@ -157,6 +163,7 @@ def units(spec: Benchmark, options: Bench) -> list[Unit]:
                 eval_every=spec.eval_every,
                 eval_episodes=spec.eval_episodes,
                 log_every=spec.log_every,
+                checkpoint_seconds=options.checkpoint_seconds,
                 resume=True,
                 set=_settings(spec),
                 jobs=options.jobs,

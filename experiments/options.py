@@ -189,6 +189,21 @@ class Bench:
     """Threads a process; more than one rarely pays on a CPU."""
     matmul: Literal["auto", "float32", "bf16"] = "auto"
     """CPU kernels for float32 products, as in `orbs train`."""
+    checkpoint_seconds: float = 60.0
+    """A checkpoint is written this often at least, where the unit can be: what a killed unit loses at most."""
+    launcher: Literal["local", "ray"] = "local"
+    """local: --jobs processes on this machine. ray: a task of Ray's a unit (extra: ray), with --threads CPUs, and a GPU
+    where --device is cuda; a unit whose worker or node is lost goes on elsewhere from its checkpoint."""
+    address: str | None = None
+    """Ray: the cluster, "auto", HOST:PORT or ray://HOST:PORT, whose nodes have the suite installed and see --out; none:
+    this machine, --jobs units at a time, or as many as it has cores where --jobs is 1."""
+    retries: int = 3
+    """Ray: how often a unit is started again after its worker or node was lost; its own errors are not retried."""
+    sync: str | None = None
+    """Ray: where the nodes share no --out: a target of fsspec's (s3://..., file:///...) that units are fetched from and
+    copied to; what lies there goes before what lies in --out, and is copied into it at the end."""
+    sync_seconds: float = 60.0
+    """Ray: seconds between copies to --sync while a unit runs; one more follows when it ends."""
     report_only: bool = False
     """Train nothing: write table and plots of what is there, up to --steps."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from envs.regret_world import RegretWorld
     from experiments.regret_player import Player
 
-__all__ = ["Watched", "regret"]
+__all__ = ["Watched", "regret", "unit_folder"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
@@ -174,8 +174,7 @@ def _player(
         "threads": options.threads,
         **session_facts(),
     }
-    block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
-    folder = options.out / _file_name(label) / f"{name}{block}"
+    folder = unit_folder(options, label, name)
     table = results.Table(options.experiment, name, label)
     jumps = options.jump and learner.holds and hasattr(world, "advance")
     described["jump"] = jumps
@@ -194,6 +193,12 @@ def _plain(values: Any) -> Any:
         return f"{tuple(value.shape)}, sha256 {digest[:16]}"
 
     return json.loads(json.dumps(values, default=said))
+
+
+def unit_folder(options: Regret, label: str, name: str) -> Path:
+    """OUT/PROBLEM/LEARNER of the problem that is called `label`."""
+    block = "" if options.first_run == 0 else f"-from-run-{options.first_run}"
+    return options.out / _file_name(label) / f"{name}{block}"
 
 
 def _file_name(label: str) -> str:

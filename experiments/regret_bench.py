@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import html_report, pool, problems, regret_plots, regret_report, results, robustness
+from experiments import html_report, launch, pool, problems, regret_plots, regret_report, results, robustness
 from experiments.bench import finish, positive
 from experiments.bench_report import Made, origin
 from experiments.options import Bench
@@ -41,6 +41,13 @@ class Unit:
     options: Regret
     variants: dict[str, str]
 
+    @property
+    def folder(self) -> Path:
+        from experiments.regret import unit_folder
+
+        label = problems.label(problems.find(self.options.problem), problems.settings(self.options.problem_set))
+        return unit_folder(self.options, label, self.options.learners[0])
+
 
 def bench(spec: RegretBenchmark, options: Bench) -> int:
     """Run the command; the exit status is 1 where a unit failed.
@@ -51,6 +58,7 @@ def bench(spec: RegretBenchmark, options: Bench) -> int:
     spec = chosen(spec, options)
     folder = options.out / spec.name
     failed: dict[str, str] = {}
+    launch.check(options)
     if not options.report_only:
         todo = units(spec, options)
         print(
@@ -59,7 +67,11 @@ def bench(spec: RegretBenchmark, options: Bench) -> int:
             flush=True,
         )
         names = [" ".join([*unit.options.learners, "on", unit.problem]) for unit in todo]
-        if options.jobs == 1:
+        if options.launcher == "ray":
+            with launch.cluster(options, todo) as each:
+                errors = each(play, todo, keep_going=True)
+            failed = {name: str(e) for name, e in zip(names, errors, strict=True) if e is not None}
+        elif options.jobs == 1:
             for name, unit in zip(names, todo, strict=True):
                 try:
                     play(unit, 0)
@@ -117,6 +129,7 @@ def units(spec: RegretBenchmark, options: Bench) -> list[Unit]:
             experiment=spec.name,
             points_per_decade=spec.points_per_decade,
             jump=spec.jump,
+            checkpoint_seconds=options.checkpoint_seconds,
             resume=True,
             threads=options.threads,
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from experiments.train import Unit
     from offline_rl import OfflineLearner
 
-__all__ = ["SESSION", "alone", "check_same", "describe", "describe_online", "machine", "session_facts"]
+__all__ = ["SESSION", "alone", "check_same", "describe", "describe_online", "free", "machine", "session_facts"]
 
 # What a resumed run must share with the checkpoint that it goes on from.
 FIXED = (
@@ -128,7 +128,9 @@ def _defaults(algorithm: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Make the folder and keep a second process out of it; the lock goes with the process, however that ends."""
+    """Make the folder and keep a second process of this machine out of it; the lock goes with the process, however
+    that ends. Locks of folders mean nothing between machines: there `experiments.launch` has one of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError):  # no such locks on Windows
@@ -145,6 +147,25 @@ def alone(folder: Path) -> Iterator[None]:
                 pass  # a file system without locks
         _remove_leftovers(folder)
         yield
+
+
+def free(folder: Path) -> bool:
+    """Whether no process of this machine works in the folder; one that was killed keeps nothing."""
+    if not folder.is_dir():
+        return True
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+        finally:
+            os.close(handle)
+    return True
 
 
 def _remove_leftovers(folder: Path) -> None:
