@@ -375,6 +375,9 @@ class Philox:
         runs: the ids of the runs, one stream each, 0 .. 2^32 - 1.
         device: where the numbers are made and stay.
         runs_last: keep the run axis last in memory; shapes and numbers are the same.
+
+    Attributes:
+        epoch: changes where `following` begins or ends: numbers kept from before are not to be used after.
     """
 
     def __init__(
@@ -389,16 +392,51 @@ class Philox:
         self.runs = torch.tensor(ids, dtype=torch.int64, device=device)
         self._ids = np.array(ids, np.uint64)  # beside the tensor: no update reads one back
         self.runs_last = runs_last
+        self._clock: Tensor | None = None
+        self._anchor = self._span = 0
+        self.epoch = 0
 
     @staticmethod
     def purpose(name: str) -> int:
         """A 32-bit number for a name (CRC-32), so that streams never depend on the order of calls."""
         return zlib.crc32(name.encode())
 
+    @contextlib.contextmanager
+    def following(self, clock: Tensor, anchor: int, span: int) -> Iterator[None]:
+        """Within it step s means `clock` + (s - `anchor`), read on the device: for work recorded once, replayed often.
+
+        Args:
+            clock: () int64 on the device.
+            anchor: the step that the clock shows while the work is recorded.
+            span: how many steps the work makes from there on.
+        """
+        self._clock, self._anchor, self._span = clock, anchor, span
+        self.epoch += 1
+        try:
+            yield
+        finally:
+            self._clock = None
+            self.epoch += 1
+
+    @property
+    def recorded(self) -> bool:
+        """Whether this is within `following`."""
+        return self._clock is not None
+
+    def step(self, number: int) -> int | Tensor:
+        """What numbers a step: itself, or within `following` a () int64 tensor."""
+        return number if self._clock is None else self._clock + (number - self._anchor)
+
+    def block(self, number: int, size: int) -> tuple[int, int]:
+        """First step and length of the block, from 1, in which step `number` is drawn: `size`, or a whole span."""
+        if self._clock is not None:
+            return self._anchor + 1, self._span
+        return number - (number - 1) % size, size
+
     def words(self, purpose: str, first_step: int, steps: int, count: int) -> Tensor:
         """(runs, steps, count) int64, each a uniform 32-bit word, for steps first_step .. first_step+steps-1."""
         runs, blocks, number = len(self.runs), -(-count // 4), self.purpose(purpose)
-        if self.runs.device.type == "cpu":
+        if self.runs.device.type == "cpu" and self._clock is None:
             # NumPy has unsigned shifts; parts that fit a core's cache take half the time of the whole.
             part = max(1, _PHILOX_PART // max(1, blocks * runs))
             found = np.empty((steps, blocks, 4, runs) if self.runs_last else (runs, steps, blocks, 4), np.int64)
@@ -412,18 +450,18 @@ class Philox:
                         found[:, at : at + part, :, i] = word
             words = torch.from_numpy(found)
         else:
-            words = self._words_by_torch(number, first_step, steps, blocks)
+            words = self._words_by_torch(number, self.step(first_step), steps, blocks)
         if self.runs_last:
             return words.view(steps, 4 * blocks, runs)[:, :count].permute(2, 0, 1)
         return words.view(runs, steps, 4 * blocks)[..., :count]
 
-    def _words_by_torch(self, purpose: int, first_step: int, steps: int, blocks: int) -> Tensor:
+    def _words_by_torch(self, purpose: int, first_step: int | Tensor, steps: int, blocks: int) -> Tensor:
         """The same for any device: (steps, blocks, 4, runs), or (runs, steps, blocks, 4)."""
         device, runs = self.runs.device, len(self.runs)
         shape = (steps, blocks, runs) if self.runs_last else (runs, steps, blocks)
         by_step, by_run = ((steps, 1, 1), (1, 1, runs)) if self.runs_last else ((1, steps, 1), (runs, 1, 1))
         by_block = (1, blocks, 1) if self.runs_last else (1, 1, blocks)
-        step = torch.arange(first_step, first_step + steps, device=device).view(by_step)
+        step = (torch.arange(0, steps, device=device) + first_step).view(by_step)
         c0 = torch.arange(blocks, device=device).view(by_block).expand(shape)
         c1, c2 = (step & _MASK).expand(shape), ((step >> 32) & _MASK).expand(shape)
         c3 = torch.full((1,), purpose, device=device).expand(shape)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from offline_rl.boundary import device_of, run_ids_of
 from offline_rl.critics.interface import Batch
+from offline_rl.recording import CudaGraphs, Recorder, Recordings
 from orbs import Philox, checked_fields, load_tensors, reject, save_tensors
 
 __all__ = ["Learner"]
@@ -83,6 +84,7 @@ class Learner(ABC):
         self.steps = 0
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self.record_with(CudaGraphs() if self.device.type == "cuda" else None)
         self._build()
 
     @property
@@ -124,9 +126,19 @@ class Learner(ABC):
 
     def metrics(self) -> dict[str, np.ndarray]:
         """Means since the last call, {name: (runs,)}. The one place where the host waits for the device."""
-        values = {name: (total / self._counts[name]).cpu().double().numpy() for name, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
+        counted = {name: total for name, total in self._sums.items() if self._counts[name]}
+        values = {name: (total / self._counts[name]).cpu().double().numpy() for name, total in counted.items()}
+        for name, total in self._sums.items():  # in place: recorded blocks add to these tensors
+            total.zero_()
+            self._counts[name] = 0
         return values
+
+    def record_with(self, recorder: Recorder | None) -> None:
+        """Record blocks of updates and replay them: by default on CUDA, as graphs. None: run every update's Python.
+
+        Replays change no result beyond rounding, and time alone.
+        """
+        self._recordings = None if recorder is None else Recordings(recorder, self.device)
 
     def finite(self) -> np.ndarray:
         """(runs,) bool: whether every parameter of the run is a finite number."""
@@ -235,11 +247,46 @@ class Learner(ABC):
         """Go on from a checkpoint's tensors and header."""
         self.load_state_dict(tensors, meta["steps"])
 
+    def _replayed(self, key: Hashable, updates: int, work: Callable[[], object]) -> None:
+        """Do `work`, which makes the next `updates` updates, by its recording.
+
+        The key says whatever the work depends on that is no tensor's content. Its work is done plainly at first, and
+        recorded the second time.
+        """
+        kept = self._recordings
+        if kept is None or not kept.tried(key):
+            work()
+            return
+        steps, before = self.steps, dict(self._counts)
+        if kept.get(key) is None:
+
+            def counted() -> dict[str, int]:
+                return {name: count - before.get(name, 0) for name, count in self._counts.items()}
+
+            try:
+                with self.philox.following(kept.clock, steps, updates):
+                    kept.make(key, work, counted)
+            finally:  # nothing was done yet: Python goes back to where the device still is
+                self.steps, self._counts = steps, before
+        found = kept.get(key)
+        assert found is not None
+        replay, counts = found
+        kept.clock.fill_(steps)
+        replay()
+        self.steps = steps + updates
+        for name, count in counts.items():
+            self._counts[name] += count
+
     def _record(self, **values: Tensor) -> None:
         """Add (runs,) values to the running means, on the device."""
-        for name, value in values.items():
-            total = self._sums.get(name)
-            self._sums[name] = value.detach().clone() if total is None else total.add_(value.detach())
+        known = [name for name in values if name in self._sums]
+        if known:  # one kernel on a GPU
+            torch._foreach_add_([self._sums[name] for name in known], [values[name].detach() for name in known])
+        for name in [name for name in values if name not in self._sums]:
+            if self.philox.recorded:
+                raise RuntimeError(f"{self.name}: the metric {name} first appears while a block is recorded")
+            self._sums[name] = values[name].detach().clone()
+        for name in values:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def _normalise(self, obs: Tensor) -> Tensor:

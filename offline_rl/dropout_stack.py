@@ -140,7 +140,7 @@ class Dropout:
         self.widths, self.members, self.dtype = tuple(widths), members, dtype
         self.step = 0
         self._calls: dict[str, int] = {}
-        self._drawn: dict[tuple[str, int], tuple[int, Tensor]] = {}
+        self._drawn: dict[tuple[str, int], tuple[tuple[int, int], Tensor]] = {}
 
     def begin(self, step: int) -> None:
         """All masks until the next call belong to this step."""
@@ -158,11 +158,11 @@ class Dropout:
         call = self._calls.get(purpose, 0)
         self._calls[purpose] = call + 1
         purpose = f"{self.name}.{purpose}" + (f".{call}" if call else "")
-        start = self.step - self.step % BLOCK
-        first, uniform = self._drawn.get((purpose, rows), (-1, None))
-        if uniform is None or first != start:
+        start, length = self.philox.block(self.step, BLOCK)
+        drawn, uniform = self._drawn.get((purpose, rows), (None, None))
+        if uniform is None or drawn != (self.philox.epoch, start):
             shape = (self.probability, self.widths, rows * self.members)
-            uniform = _uniforms(self.philox, purpose, start, BLOCK, *shape)
-            self._drawn[purpose, rows] = (start, uniform)
+            uniform = _uniforms(self.philox, purpose, start, length, *shape)
+            self._drawn[purpose, rows] = ((self.philox.epoch, start), uniform)
         part = uniform[:, self.step - start]
         return _masks(part, self.probability, self.widths, rows, self.members, self.dtype)

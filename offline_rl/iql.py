@@ -62,9 +62,16 @@ def squared_error(mean: Tensor, action: Tensor) -> Tensor:
     return (mean - action).square().sum(2)
 
 
-def cosine_rate(rate: float, done: int, steps: int | None) -> float:
-    """Step size after `done` updates: rate (1 + cos(pi done / steps)) / 2, then 0; constant where steps is None."""
-    return rate if steps is None else rate * 0.5 * (1.0 + math.cos(math.pi * min(done / steps, 1.0)))
+def cosine_rate(rate: float, done: int | Tensor, steps: int | None) -> float | Tensor:
+    """Step size after `done` updates: rate (1 + cos(pi done / steps)) / 2, then 0; constant where steps is None.
+
+    For a tensor `done`, () int64, a () float32 tensor.
+    """
+    if steps is None:
+        return rate
+    if isinstance(done, Tensor):
+        return (rate * 0.5 * (1.0 + torch.cos(math.pi * (done.double() / steps).clamp(max=1.0)))).float()
+    return rate * 0.5 * (1.0 + math.cos(math.pi * min(done / steps, 1.0)))
 
 
 def episode_returns(data: Rows) -> np.ndarray:
@@ -194,7 +201,8 @@ class IQL(OfflineLearner):
         else:
             error = squared_error(mean, action)
         loss = (weight * error).mean(1)
-        self.actor_optimiser.learning_rate = cosine_rate(config.learning_rate, self.steps - 1, config.cosine_steps)
+        done = self.philox.step(self.steps - 1)
+        self.actor_optimiser.learning_rate = cosine_rate(config.learning_rate, done, config.cosine_steps)
         self.actor_optimiser.minimise(loss.sum())
         self._record(actor_loss=loss, advantage=advantage.mean(1), weight=weight.mean(1))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Hashable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = ["OfflineLearner"]
 # Random numbers are drawn for this many updates at a time: enough to hide the draw's own overhead, small enough
 # for the cache. Results do not depend on it.
 BLOCK = 128
+RECORDED = 64  # updates of a recorded block, but for whole periods of the actor's
 STD_EPS = 1e-3
 
 
@@ -94,13 +96,33 @@ class OfflineLearner(Learner):
             reject(f"{self.name}.update", "attached data", "none", "call attach(dataset) or use for_dataset")
         done = 0
         while done < n:
-            block = min(BLOCK, n - done)
-            rows, noise = self._draw(block)
-            for step in range(block):
-                self.steps += 1
-                batch = self._batch(rows[:, step])
-                self._step(batch, {key: value[:, step] for key, value in noise.items()})
-            done += block
+            done += self._advance(n - done)
+
+    def _advance(self, most: int) -> int:
+        """Make some of the next `most` updates; how many they were."""
+        if self._recordings is None:
+            return self._block(min(BLOCK, most))
+        period = getattr(self.config, "policy_period", 1)
+        length = max(RECORDED // period, 1) * period
+        lead = -self.steps % period
+        if lead or most < length:  # a recorded block begins with a period
+            return self._block(min(lead or most, most, BLOCK))
+        self._replayed((length, *self._recorded_for()), length, lambda: self._block(length))
+        return length
+
+    def _block(self, count: int) -> int:
+        """`count` updates, their random numbers drawn at once."""
+        rows, noise = self._draw(count)
+        for step in range(count):
+            self.steps += 1
+            batch = self._batch(rows[:, step])
+            self._step(batch, {key: value[:, step] for key, value in noise.items()})
+        return count
+
+    def _recorded_for(self) -> tuple[Hashable, ...]:
+        """Whatever a recorded block depends on beside the contents of tensors."""
+        assert self._data is not None
+        return self.config, self._data.data_ptr(), tuple(self._data.shape)
 
     def fit(self, dataset: Any, steps: int, progress: bool | None = None) -> Self:
         """Attach and update `steps` times with a progress bar (None: only where stderr is a terminal)."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from offline_rl.device_search import DeviceSearch
 from offline_rl.neighbour_table import SHORT, NeighbourTable, canonical, checksum, full_precision, principal
 
 __all__ = ["NearestRow", "NeighbourTable"]
@@ -39,13 +40,12 @@ class NearestRow:
         k: int = 1,
         table: NeighbourTable | None = None,
         method: str | None = None,
-        finalists: int = 16,
     ) -> None:
         """Keys are ``[beta * states, actions]`` in the tensors' own type, float32 or float64.
 
         states (N, state_dim) normalised, actions (N, action_dim), on one device. ``method``: "list" (default on CPU;
-        without ``table`` all queries go to the KD-tree), or "brute" (default on CUDA; no table, no scipy).
-        ``finalists``: rows that "brute" recomputes in float64 for each query. ValueError for bad input.
+        without ``table`` all queries go to the KD-tree), or "device" (default on CUDA: tensors alone, no scipy; without
+        ``table`` all queries are looked for among all rows). ValueError for bad input.
         """
         if states.ndim != 2 or actions.ndim != 2 or len(states) != len(actions) or not len(states):
             raise ValueError(
@@ -62,24 +62,26 @@ class NearestRow:
         if not 1 <= k <= len(states):
             raise ValueError(f"k: expected 1 to {len(states)} (the number of rows), got {k}; PRDC uses 1")
         if method is None:
-            method = "brute" if states.is_cuda else "list"
-        if method not in ("list", "brute") or (method == "list" and states.device.type != "cpu"):
+            method = "device" if states.is_cuda else "list"
+        if method not in ("list", "device") or (method == "list" and states.device.type != "cpu"):
             raise ValueError(
-                f'method: expected "brute", or "list" for tensors on the CPU, got {method!r} on {states.device}; '
+                f'method: expected "device", or "list" for tensors on the CPU, got {method!r} on {states.device}; '
                 "leave it out"
             )
         self.k, self.beta, self.method, self.table = k, float(beta), method, table
-        self.finalists = min(max(finalists, k), len(states))
         states, actions = states.detach(), actions.detach()
         self._keys = torch.cat([states * beta, actions], 1).contiguous()  # one product for rows and queries
         self._state_dim, self._action_dim = states.shape[1], actions.shape[1]
         if not bool(torch.isfinite(self._keys).all()):
             raise ValueError("states, actions: expected finite numbers, got NaN or infinity; repair the dataset")
-        if method == "brute":
-            self._mean = self._keys.double().mean(0)
-            centred = self._keys.double() - self._mean
-            self._centred = centred.float()
-            self._norms = self._centred.square().sum(1)
+        if table is not None and beta > 0 and table.checksum != checksum(canonical(states.cpu().numpy())):
+            raise ValueError(
+                "table: expected the neighbour table of these states, got that of others; build it from the "
+                "same normalised states"
+            )
+        self.device_search: DeviceSearch | None = None
+        if method == "device":
+            self.device_search = DeviceSearch(self._keys, self._state_dim, self.beta, k, table)
             return
         self._rows: Array = self._keys.numpy()
         self._tree: Any = None
@@ -89,11 +91,6 @@ class NearestRow:
         # clock decides about the speed alone.
         self._pace = {"tree": 0.0, "scan": 0.0}
         if table is not None and beta > 0:  # with beta = 0 no list proves anything
-            if table.checksum != checksum(canonical(states.numpy())):
-                raise ValueError(
-                    "table: expected the neighbour table of these states, got that of others; build it from the "
-                    "same normalised states"
-                )
             # The product beta * s is rounded: each key is off by at most half an ulp of its own norm.
             ulp = float(np.finfo(self._rows.dtype).eps)
             scale = float(states.new_tensor(beta)) * (1 - 4 * ulp)
@@ -110,9 +107,8 @@ class NearestRow:
 
         index (R, B) int64 dataset rows, policy_action (R, B, action_dim) in the actions' units. Returns rows
         (R, B, k) int64 by increasing distance (the k-th nearest is ``rows[..., k-1]``, the lowest row wins a tie)
-        and certified (R, B) bool. On CPU by "list" every row is exact, and certified says which needed no full
-        search. By "brute" (CUDA; never waits for the host) an uncertified answer is the best of the finalists: no
-        listed row is nearer, but so many others are within float32 rounding of it that one may be.
+        and certified (R, B) bool: which needed no full search. Every row is exact; by "device" so long as
+        ``device_search`` may wait for the host, else but for what it counts as open.
         """
         if index.dtype != torch.int64:
             raise ValueError(f"index: expected int64 rows of the dataset, got {index.dtype}; use index.long()")
@@ -123,9 +119,9 @@ class NearestRow:
             )
         flat, shape = index.reshape(-1), index.shape
         action = policy_action.detach().reshape(-1, self._action_dim).to(self._keys.dtype)
-        if self.method == "brute":
+        if self.device_search is not None:
             with torch.no_grad(), full_precision():
-                best, certified = self._brute(flat, action)
+                best, certified = self.device_search.query(flat, action)
         else:
             where, points = flat.numpy(), action.numpy()
             if where.size and (int(where.min()) < 0 or int(where.max()) >= len(self._rows)):
@@ -242,33 +238,6 @@ class NearestRow:
             squared_near = self._squared(near, query[unsure])
             found[unsure] = _smallest(near[None], squared_near[None], self.k)[0][0]
         return found
-
-    def _brute(self, index: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """All rows in chunks, by tensor operations of fixed shape: finalists in float32, then float64."""
-        query = torch.cat([self._keys[index, : self._state_dim], action], 1).double()
-        centred = (query - self._mean).float()
-        norm = centred.square().sum(1, keepdim=True)
-        count, (total, dim) = len(query), self._keys.shape
-        chunk = max(self.finalists, (1 << 26) // max(count, 1))
-        best = centred.new_full((count, 0), torch.inf)
-        rows = index.new_zeros((count, 0))
-        for start in range(0, total, chunk):
-            part = slice(start, min(start + chunk, total))
-            score = torch.addmm(self._norms[part], centred, self._centred[part].T, alpha=-2)
-            value, place = score.topk(min(self.finalists, score.shape[1]), 1, largest=False)
-            rows = torch.cat([rows, place + start], 1)
-            best, place = torch.cat([best, value], 1).topk(min(self.finalists, rows.shape[1]), 1, largest=False)
-            rows = rows.gather(1, place)
-        rows = rows.sort(dim=1).values
-        exact = (self._keys[rows].double() - query[:, None]).square().sum(-1)
-        exact, order = exact.sort(dim=1, stable=True)
-        rows = rows.gather(1, order)[:, : self.k]
-        # A missing row no further than the k-th has norm at most |q| + its distance: see block_neighbours.
-        kth = exact[:, self.k - 1]
-        slack = 2 * (dim + 8) * 2.0**-24 * (2 * norm[:, 0].double().sqrt() + kth.sqrt()).square()
-        missing = (best + norm).double().amax(1)
-        everything = torch.full_like(index, self.finalists >= total, dtype=torch.bool)
-        return rows, everything | (kth + slack < missing)
 
 
 def _smallest(rows: Array, squared: Array, k: int) -> tuple[Array, Array]:

@@ -253,7 +253,7 @@ class Adam:
     ) -> None:
         self.parameters = parameters
         self.shapes = [p.shape for p in parameters] if shapes is None else shapes
-        self.learning_rate = learning_rate
+        self.learning_rate: float | Tensor = learning_rate
         self.weight_decay = weight_decay  # L2 within the gradient, not AdamW's
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in parameters]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in parameters]

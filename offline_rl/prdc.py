@@ -8,16 +8,24 @@ differences: beta has no default, the reward of AntMaze is scaled (not the next 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Hashable
+
 import torch
 from torch import Tensor
 
 from offline_rl.bc import behaviour_loss
 from offline_rl.config import PRDCConfig
 from offline_rl.critics import Batch
+from offline_rl.device_search import DeviceSearch
 from offline_rl.nearest import NearestRow, NeighbourTable
 from offline_rl.td3_bc import TD3BC
 
 __all__ = ["PRDC", "joint_distance"]
+
+# Searches among all rows that a recorded update has room for, at least, and blocks with a quarter of what there is room
+# for before the room shrinks: each change is another recording.
+LEAST_ROOM, PATIENCE = 64, 16
 
 
 def joint_distance(obs: Tensor, action: Tensor, near_obs: Tensor, near_action: Tensor, beta: float) -> Tensor:
@@ -35,16 +43,60 @@ class PRDC(TD3BC):
     name = "prdc"
     config_class = PRDCConfig
 
+    search_method: str | None = None  # as of `NearestRow`
     _search: NearestRow
 
     def _attached(self, obs: Tensor, action: Tensor) -> None:
         config = self.config
         obs, action = obs.contiguous(), action.contiguous()
-        table = None
-        if self.device.type == "cpu":
-            table = NeighbourTable.cached(obs.numpy(), k=config.neighbours, progress=True)
+        try:
+            table = NeighbourTable.cached(obs.cpu().numpy(), k=config.neighbours, progress=True)
+        except ImportError:
+            message = "prdc: without scipy, which makes the table of neighbours, every search looks at all rows"
+            warnings.warn(message, stacklevel=2)
+            table = None
         self._obs, self._action = obs, action
-        self._search = NearestRow(obs, action, config.beta, config.k, table=table)
+        self._search = NearestRow(obs, action, config.beta, config.k, table=table, method=self.search_method)
+        self._low_needs = 0
+
+    def _advance(self, most: int) -> int:
+        """As `OfflineLearner._advance`; on a GPU once more where a search did not prove all its answers."""
+        search = self._search.device_search
+        if search is None:
+            return super()._advance(most)
+        steps, counts = self.steps, dict(self._counts)
+        sums = {name: total.clone() for name, total in self._sums.items()}
+        state = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        search.waits = False
+        search.reset()
+        try:
+            done = super()._advance(most)
+        finally:
+            search.waits = True
+        left, needed = torch.stack((search.open, search.needed)).tolist()  # the one look at the device
+        if left:
+            with torch.no_grad():
+                for name, tensor in self._tensors().items():
+                    tensor.copy_(state[name])
+                for name, total in self._sums.items():
+                    total.copy_(sums[name]) if name in sums else total.zero_()
+            self.steps, self._counts = steps, {name: counts.get(name, 0) for name in self._counts}
+            self._block(done)
+        self._make_room(search, needed)
+        return done
+
+    def _make_room(self, search: DeviceSearch, needed: int) -> None:
+        """Room for twice the searches that a batch of the last block needed; less than before only after a while."""
+        queries = self.runs * self.config.batch_size
+        want = max(LEAST_ROOM, 1 << (2 * needed).bit_length())
+        now = queries if search.capacity is None else search.capacity
+        self._low_needs = self._low_needs + 1 if 4 * want <= now else 0
+        if needed > now or self._low_needs == PATIENCE or search.capacity is None:
+            search.capacity, self._low_needs = min(want, queries), 0
+
+    def _recorded_for(self) -> tuple[Hashable, ...]:
+        search = self._search.device_search
+        return *super()._recorded_for(), search and (id(search), search.capacity)
 
     def _shape_reward(self, reward: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.legacy_scale_next_state:

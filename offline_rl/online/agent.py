@@ -20,7 +20,7 @@ from offline_rl.boundary import check_count
 from offline_rl.critics.beer import representation_rank
 from offline_rl.critics.interface import Batch, Critic, Evaluation
 from offline_rl.online.config import OnlineConfig
-from offline_rl.online.replay import Replay, distinct_rows, words_wanted
+from offline_rl.online.replay import Replay, distinct_rows, few, first_distinct, words_wanted
 from offline_rl.online.spaces import box_of
 from orbs import reject, save_tensors
 
@@ -79,6 +79,7 @@ class OnlineAgent(Learner):
         self._update_block = self._random_block = self._noise_block = -1
         self._words: tuple[Tensor, ...] = ()
         self._update_noise: dict[str, tuple[Tensor, ...]] = {}
+        self._inputs: tuple[Tensor, dict[str, Tensor], Tensor] | None = None
         self._random_actions = np.empty(0)
         self._noise: tuple[Tensor, ...] = ()
 
@@ -172,19 +173,42 @@ class OnlineAgent(Learner):
             expected = f"{config.random_steps} random steps and {config.batch_size} transitions"
             given = f"{self.interactions} and {self.replay.size}"
             reject(f"{self.name}.update", expected, given, "observe more, or ask `ready` first")
-        size = self.replay.size
         for _ in range(n):
-            self.steps += 1
             words, noise = self._draws()
-            if self.distinct:
-                index = distinct_rows(self.philox, words, self.steps, size, self.config.batch_size)
+            size = self.replay.size
+            if self._recordings is None or (self.distinct and few(size, self.config.batch_size)):
+                self._update_once(words, noise, size)
             else:
-                index = (words * size) >> 32
-            self._step(self._batch(index), noise)
+                self._update_replayed(words, noise, size)
+
+    def _update_once(self, words: Tensor, noise: dict[str, Tensor], size: int | Tensor) -> None:
+        """Update number `steps` + 1, from the first `size` rows of the replay."""
+        self.steps += 1
+        if not self.distinct:
+            index = (words * size) >> 32
+        elif isinstance(size, int):
+            index = distinct_rows(self.philox, words, self.steps, size, self.config.batch_size)
+        else:
+            index = first_distinct(words, size, self.config.batch_size)
+        self._step(self._batch(index), noise)
+
+    def _update_replayed(self, words: Tensor, noise: dict[str, Tensor], size: int) -> None:
+        """The same by a recording, which reads words, noise and size from memory of its own."""
+        if self._inputs is None:
+            fresh = {name: torch.empty_like(value) for name, value in noise.items()}
+            self._inputs = torch.empty_like(words), fresh, torch.zeros((), dtype=torch.int64, device=self.device)
+        mine, fresh, rows = self._inputs
+        mine.copy_(words)
+        for name, value in noise.items():
+            fresh[name].copy_(value)
+        rows.fill_(size)
+        phase = self.steps % getattr(self.config, "policy_period", 1)
+        key = (phase, self.config, self.replay.rows.data_ptr())
+        self._replayed(key, 1, lambda: self._update_once(mine, fresh, rows))
 
     def _draws(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Words (R, K) for the batch and the noise, each (R, ...), of update number `steps`."""
-        block, place = divmod(self.steps - 1, UPDATE_BLOCK)
+        """Words (R, K) for the batch and the noise, each (R, ...), of update number `steps` + 1."""
+        block, place = divmod(self.steps, UPDATE_BLOCK)
         if block != self._update_block:
             first = block * UPDATE_BLOCK + 1
             count = words_wanted(self.config.batch_size, self.distinct)

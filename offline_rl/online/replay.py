@@ -8,7 +8,7 @@ from torch import Tensor
 
 from orbs import Philox, reject
 
-__all__ = ["Replay", "distinct_rows", "words_wanted"]
+__all__ = ["Replay", "distinct_rows", "few", "first_distinct", "words_wanted"]
 
 # Below this many batches in the replay a batch without repeats is cut from a permutation of all rows.
 FEW_BATCHES = 8
@@ -99,9 +99,19 @@ def distinct_rows(philox: Philox, words: Tensor, step: int, size: int, batch_siz
     `FEW_BATCHES` batches on, too few of them differ with a chance below 1e-12 at 256 rows; repeats would fill up.
     Below, a random permutation of all rows, from words of its own, is cut to the batch.
     """
-    if size < FEW_BATCHES * batch_size:
+    if few(size, batch_size):
         order = philox.words("permutation", step, 1, size)[:, 0]
         return torch.argsort(order, dim=1, stable=True)[:, :batch_size]
+    return first_distinct(words, size, batch_size)
+
+
+def few(size: int, batch_size: int) -> bool:
+    """Whether a replay of `size` rows is one that `distinct_rows` permutes."""
+    return size < FEW_BATCHES * batch_size
+
+
+def first_distinct(words: Tensor, size: int | Tensor, batch_size: int) -> Tensor:
+    """The first `batch_size` different ones of (words * size) >> 32, in the order of the draw."""
     drawn = (words * size) >> 32
     ordered, place = torch.sort(drawn, dim=1, stable=True)
     repeat = torch.zeros_like(drawn, dtype=torch.uint8)

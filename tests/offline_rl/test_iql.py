@@ -355,6 +355,7 @@ def test_iql_finds_the_better_mode_and_the_values(arguments):
     np.testing.assert_allclose(value, np.tile([0.365, 1.0, 0.0], (2, 1)), atol=0.12)
 
 
+@pytest.mark.proof
 def test_wrong_variants_do_not_find_it():
     """Behaviour cloning (by BC and by beta = 0) and an agent that looks one step ahead stay with the majority."""
     cloned = BC.for_dataset(two_steps(), runs=2, hidden=(24, 24), batch_size=64, learning_rate=4e-3)

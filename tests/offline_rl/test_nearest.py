@@ -87,10 +87,12 @@ def test_equals_float64_brute_force(kind: str) -> None:
                 assert not certified.any()
         if kind == "random" and beta == 7.5:
             assert certified.mean() > 0.9  # the lists are used at all
-        rows, certified = ask(searcher(states, actions, beta, method="brute"), index, action)
-        np.testing.assert_array_equal(rows[certified], expected[certified])
-        if kind in ("random", "correlated") and beta > 0:
-            assert certified.mean() > 0.95
+        for given in (None, table):
+            rows, certified = ask(searcher(states, actions, beta, table=given, method="device"), index, action)
+            np.testing.assert_array_equal(rows, expected)
+            assert given is not None or not certified.any()
+        if kind == "random" and beta == 7.5:
+            assert certified.mean() > 0.9
 
 
 @pytest.mark.parametrize("kind", ["random", "duplicated", "cluster", "correlated", "one point"])
@@ -141,8 +143,9 @@ def test_kth_neighbour(kind: str, table_k: int | None) -> None:
         rows, certified = ask(searcher(states, actions, beta, k=k, table=table), index, action)
         np.testing.assert_array_equal(rows, brute(keys_of(states, actions, beta), index, action, k))
         assert (kind, beta, table_k) != ("random", 7.5, 20) or certified.mean() > 0.3
-        exact, sure = ask(searcher(states, actions, beta, k=k, method="brute"), index, action)
-        np.testing.assert_array_equal(exact[sure], rows[sure])
+        again, sure = ask(searcher(states, actions, beta, k=k, table=table, method="device"), index, action)
+        np.testing.assert_array_equal(again, rows)
+        assert table_k is not None or not sure.any()
 
 
 @pytest.mark.parametrize("kind", ["random", "duplicated", "cluster", "correlated", "one point"])
@@ -195,16 +198,7 @@ def test_certificate_survives_the_rounding_of_the_keys() -> None:
     assert misled > 20
 
 
-def test_brute_says_when_its_finalists_do_not_decide() -> None:
-    states, actions = np.zeros((40, 1), np.float32), np.zeros((40, 1), np.float32)
-    for finalists, expected in ((16, False), (40, True)):
-        search = searcher(states, actions, 2.0, method="brute", finalists=finalists)
-        rows, certified = ask(search, np.array([3]), np.ones((1, 1), np.float32))
-        assert certified[0] == expected
-        assert rows[0, 0] == 0 or not expected
-
-
-@pytest.mark.parametrize("method", ["list", "brute"])
+@pytest.mark.parametrize("method", ["list", "device"])
 @pytest.mark.parametrize(("beta", "row"), [(2.0, 1), (10.0, 1), (15.0, 0)])
 def test_hand_case(method: str, beta: float, row: int) -> None:
     states = np.array([[0.0], [0.1], [1.0]], np.float32)
@@ -215,7 +209,7 @@ def test_hand_case(method: str, beta: float, row: int) -> None:
         assert rows.tolist() == [[row]]
 
 
-@pytest.mark.parametrize("method", ["list", "brute"])
+@pytest.mark.parametrize("method", ["list", "device"])
 def test_ties_go_to_the_lowest_row(method: str) -> None:
     states = np.zeros((30, 2), np.float32)
     states[10:] = np.arange(20)[:, None] + 5
@@ -229,7 +223,7 @@ def test_ties_go_to_the_lowest_row(method: str) -> None:
         assert ask(three, np.array([9]), np.zeros((1, 1), np.float32))[0].tolist() == [[2, 4, 7]]
 
 
-@pytest.mark.parametrize("method", ["list", "brute"])
+@pytest.mark.parametrize("method", ["list", "device"])
 def test_large_beta_gives_the_own_row_and_own_row_bounds(method: str) -> None:
     states, actions = world("random")
     table = NeighbourTable.build(states, 8)
@@ -238,7 +232,7 @@ def test_large_beta_gives_the_own_row_and_own_row_bounds(method: str) -> None:
     action = rng.uniform(-1, 1, (500, 2)).astype(np.float32)
     rows, certified = ask(searcher(states, actions, 1e4, table=table, method=method), index, action)
     np.testing.assert_array_equal(rows[:, 0], index)
-    assert method == "brute" or certified.all()
+    assert certified.all()
     keys = keys_of(states, actions, 2.0)
     rows, _ = ask(searcher(states, actions, 2.0, table=table, method=method), index, action)
     query = np.concatenate([keys[index, :4], action], 1).astype(np.float64)
@@ -246,7 +240,7 @@ def test_large_beta_gives_the_own_row_and_own_row_bounds(method: str) -> None:
     assert (np.square(keys[rows[:, 0]] - query).sum(1) <= own).all()
 
 
-@pytest.mark.parametrize("method", ["list", "brute"])
+@pytest.mark.parametrize("method", ["list", "device"])
 def test_runs_together_equal_runs_alone_and_carry_no_gradient(method: str) -> None:
     states, actions = world("correlated")
     search = searcher(states, actions, 2.0, k=2, table=NeighbourTable.build(states, 8), method=method)
@@ -277,8 +271,9 @@ def test_float64_learner(representable: bool) -> None:
         rows, _ = ask(searcher(wide, double, beta, table=table), index, action)
         expected = brute(keys_of(wide, double, beta), index, action)
         np.testing.assert_array_equal(rows, expected)
-        rows, sure = ask(searcher(wide, double, beta, method="brute"), index, action)
-        np.testing.assert_array_equal(rows[sure], expected[sure])
+        for given in (None, table):
+            rows, _ = ask(searcher(wide, double, beta, table=given, method="device"), index, action)
+            np.testing.assert_array_equal(rows, expected)
 
 
 def test_fewer_rows_than_neighbours() -> None:
@@ -305,7 +300,7 @@ def test_matmul_precision_is_restored() -> None:
         backend.fp32_precision = "bf16"
         states, actions = world("random", 300)
         NeighbourTable.build(states, 4)
-        search = searcher(states, actions, 2.0, method="brute")
+        search = searcher(states, actions, 2.0, method="device")
         ask(search, np.array([1]), actions[:1])
         assert backend.fp32_precision == "bf16"
     finally:

@@ -245,6 +245,7 @@ def solve(cls, data, steps, **arguments):
     return reached(learner), learner.metrics()
 
 
+@pytest.mark.proof
 def test_prdc_finds_the_goal_where_td3_bc_is_dragged_away():
     fast = {"runs": 3, "hidden": (32, 32), "batch_size": 64, "learning_rate": 2e-3, "tau": 0.02, "discount": 0.9}
     data = lineworld(1000)

@@ -196,6 +196,7 @@ def test_first_update_moves_the_actor_and_its_copy_lags() -> None:
     assert torch.equal(after["actor.0"], learner.state_dict()["actor.0"])
 
 
+@pytest.mark.proof
 def test_penalties_pull_towards_the_data() -> None:
     """With a large beta1 the policy is behaviour cloning; beta2 lowers the values of other next actions."""
     rng = np.random.default_rng(0)

@@ -53,6 +53,7 @@ def test_every_agent_learns_what_pays_one_step_later(kind):
     assert agent.finite().all()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", ["SAC", "STAC"])
 def test_soft_agents_keep_the_entropy_that_they_are_told_to(kind):
     """One step, reward -a^2 of the scaled action: the soft optimum is a Gaussian of variance alpha / 2."""

@@ -1,0 +1,189 @@
+"""Recorded blocks: replays equal plain updates, draw new numbers each time, and are made anew when they must be.
+
+On a CPU with a tape in the graph's place (`tests.offline_rl.tape`); the same with CUDA graphs in test_cuda.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from offline_rl import learner as learner_module
+from orbs import Philox
+from tests.offline_rl.contract import CASES, Case
+from tests.offline_rl.reference import make_data
+from tests.offline_rl.tape import Tape
+
+BLOCK = 4
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "RECORDED", BLOCK)
+
+
+def recorded(case: Case, tape: Any = None, **arguments: Any) -> Any:
+    """A learner that records as it would on a GPU: no shapes that depend on numbers, the search by tensors."""
+    learner = plain(case, **arguments)
+    learner.record_with(tape or Tape())
+    return learner
+
+
+def plain(case: Case, **arguments: Any) -> Any:
+    kind = case.kind
+    if "PRDC" in case.cls:
+        kind = type("DevicePRDC", (kind,), {"search_method": "device"})
+    data = arguments.pop("data", None)
+    small = {"hidden": (16, 16), "batch_size": 16, **case.hyperparameters, "dtype": torch.float64, "runs": 2}
+    from tests.offline_rl.contract import DATA
+
+    learner = kind.for_dataset(data or DATA, **{**small, **arguments})
+    learner._skip_rows = False
+    return learner
+
+
+def assert_close(a: Any, b: Any, atol: float = 1e-8) -> None:
+    """Adam enlarges the rounding of a gradient near 0; a wrong number shows at 1e-4."""
+    first, second = a.state_dict(), b.state_dict()
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(
+            second[name], tensor, rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_replays_equal_plain_updates(case: Case) -> None:
+    one, other = plain(case), recorded(case)
+    for learner in (one, other):
+        learner.update(2 * BLOCK + 3)
+    first = {name: value.copy() for name, value in other.metrics().items()}
+    assert first.keys() == one.metrics().keys()
+    for learner in (one, other):
+        learner.update(5 * BLOCK)
+    assert other.steps == one.steps == 7 * BLOCK + 3
+    assert other._recordings.made >= 1
+    assert_close(one, other)
+    now, then = one.metrics(), other.metrics()
+    assert now.keys() == then.keys()
+    for name, value in now.items():
+        np.testing.assert_allclose(then[name], value, rtol=1e-6, atol=1e-9)
+
+
+def test_two_replays_draw_different_numbers() -> None:
+    tape = Tape()
+    philox, clock, kept = Philox(3, [0, 4]), torch.zeros((), dtype=torch.int64), torch.zeros(2, 2, 6)
+
+    def work() -> None:
+        kept.copy_(philox.normal("x", 11, 2, 6))
+
+    with philox.following(clock, 10, 2):
+        replay = tape.record(work)
+    assert not kept.any()
+    for step in (10, 12, 5000):
+        clock.fill_(step)
+        replay()
+        assert torch.equal(kept, philox.normal("x", step + 1, 2, 6))
+
+
+def test_a_recording_is_made_once_and_again_for_other_hyperparameters_data_or_shapes() -> None:
+    case = next(case for case in CASES if case.name == "td3bc")
+    learner = recorded(case)
+    learner.update(10 * BLOCK)
+    assert learner._recordings.made == 1
+    learner.config = dataclasses.replace(learner.config, discount=0.5)
+    learner.update(3 * BLOCK)
+    assert learner._recordings.made == 2
+    alone = plain(case)
+    alone.update(10 * BLOCK)
+    alone.config = dataclasses.replace(alone.config, discount=0.5)
+    alone.update(3 * BLOCK)
+    assert_close(alone, learner)
+    more = make_data(rows=90, low=[-0.3, 1.0], high=[0.7, 4.0])
+    for one in (learner, alone):
+        with pytest.warns(UserWarning, match="other data"):
+            one.attach(more)
+        one.update(3 * BLOCK)
+    assert learner._recordings.made == 3
+    assert_close(alone, learner)
+
+
+def test_blocks_begin_with_a_period_of_the_actor() -> None:
+    case = next(case for case in CASES if case.name == "td3bc")
+    learner, other = recorded(case, policy_period=3), plain(case, policy_period=3)
+    for one in (learner, other):
+        for n in (1, 5, 2, 13, 7, 20):
+            one.update(n)
+    assert learner._recordings.made == 1
+    assert_close(other, learner)
+
+
+def test_a_checkpoint_loaded_into_a_recorded_learner_goes_on_from_its_numbers(tmp_path: Any) -> None:
+    case = next(case for case in CASES if case.name == "td3bc-stac")
+    learner, other = recorded(case), plain(case)
+    for one in (learner, other):
+        one.update(3 * BLOCK)
+    state, steps = {name: tensor.clone() for name, tensor in learner.state_dict().items()}, learner.steps
+    learner.update(4 * BLOCK)
+    learner.load_state_dict(state, steps)
+    learner.metrics()
+    for one in (learner, other):
+        one.update(3 * BLOCK)
+    assert_close(other, learner)
+
+
+def test_waiting_for_the_host_while_recording_is_an_error_and_leaves_the_learner_as_it_was() -> None:
+    case = next(case for case in CASES if case.name == "td3bc")
+    learner, other = recorded(case), plain(case)
+    for one in (learner, other):
+        one.update(BLOCK)
+    step = learner._step
+    learner._step = lambda batch, noise: (step(batch, noise), batch.reward.sum().item())
+    with pytest.raises(RuntimeError, match="would wait for the host"):
+        learner.update(BLOCK)
+    assert learner.steps == BLOCK
+
+
+@pytest.mark.parametrize("name", ["prdc", "prdc-paper", "prdc-stac"])
+def test_a_block_with_too_little_room_is_done_again_exactly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = next(case for case in CASES if case.name == name)
+    # Lists of four neighbours leave much unproved; the other one's search is the CPU's.
+    learner, other = recorded(case, neighbours=4), plain(case, neighbours=4)
+    other._search = learner._search.__class__(other._obs, other._action, case.hyperparameters["beta"], other.config.k)
+    monkeypatch.setattr(type(learner), "_make_room", lambda self, search, needed: setattr(search, "capacity", 1))
+    again = []
+    block = learner._block
+
+    def counted(count: int) -> int:
+        again.append(learner._search.device_search.waits)
+        return int(block(count))
+
+    learner._block = counted
+    for one in (learner, other):
+        one.update(6 * BLOCK)
+    assert again.count(True) >= 3  # done again, with the host looking
+    assert_close(other, learner)
+    metrics = other.metrics()
+    for key, value in learner.metrics().items():
+        if key != "certified_rate":  # the other has no table
+            np.testing.assert_allclose(value, metrics[key], rtol=1e-9, atol=1e-12)
+
+
+def test_room_follows_the_need() -> None:
+    case = next(case for case in CASES if case.name == "prdc")
+    learner = recorded(case, batch_size=256)
+    search = learner._search.device_search
+    assert search.capacity is None
+    learner._make_room(search, 100)
+    assert search.capacity == 256
+    learner._make_room(search, 300)
+    assert search.capacity == 512  # never more than there are queries: two runs of 256
+    for _ in range(15):
+        learner._make_room(search, 3)
+    assert search.capacity == 512
+    learner._make_room(search, 3)
+    assert search.capacity == 64
