@@ -6,6 +6,7 @@ Everything with a leading axis R is one entry per run; run i draws the same numb
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -263,11 +264,21 @@ class Learner(ABC):
             def counted() -> dict[str, int]:
                 return {name: count - before.get(name, 0) for name, count in self._counts.items()}
 
+            failure = None
             try:
                 with self.philox.following(kept.clock, steps, updates):
                     kept.make(key, work, counted)
+            except RuntimeError as error:
+                failure = error
             finally:  # nothing was done yet: Python goes back to where the device still is
                 self.steps, self._counts = steps, before
+            if failure is not None:
+                reason = str(failure).partition("\n")[0]
+                message = f"{self.name}: updates run one by one from here on, a block could not be recorded ({reason})"
+                warnings.warn(message, stacklevel=4)
+                self._recordings = None
+                work()
+                return
         found = kept.get(key)
         assert found is not None
         replay, counts = found

@@ -37,9 +37,11 @@ class Tape:
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         mode = _Writing()
-        with mode:
-            work()
-        mode.undo()
+        try:
+            with mode:
+                work()
+        finally:
+            mode.undo()
         self.recorded = len(mode.done)
 
         def replay() -> None:
