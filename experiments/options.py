@@ -68,8 +68,9 @@ class Train:
     """Keep the rows of time-outs, as the d4rl package's option of that name does."""
     jobs: int = 1
     """Algorithms trained side by side, a process and a core each."""
-    matmul: Literal["auto", "float32", "bf16"] = "auto"
-    """CPU kernels for float32 products: auto takes the chip's bfloat16 unit only where accuracy stays float32."""
+    matmul: Literal["auto", "float32", "bf16", "bfloat16"] = "auto"
+    """CPU kernels for float32 products: auto takes the chip's bfloat16 unit only where accuracy stays float32;
+    bfloat16 really rounds the factors, in software (slower) where the chip cannot."""
     threads: int = 1
     """Threads a process; more than one rarely pays on a CPU."""
     tensorboard: bool = False
@@ -187,7 +188,7 @@ class Bench:
     """Units trained side by side, a process and a core each."""
     threads: int = 1
     """Threads a process; more than one rarely pays on a CPU."""
-    matmul: Literal["auto", "float32", "bf16"] = "auto"
+    matmul: Literal["auto", "float32", "bf16", "bfloat16"] = "auto"
     """CPU kernels for float32 products, as in `orbs train`."""
     checkpoint_seconds: float = 60.0
     """A checkpoint is written this often at least, where the unit can be: what a killed unit loses at most."""

@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -27,6 +27,7 @@ from experiments.run_folder import SESSION, check_same
 from orbs import load_tensors, reject, write_atomically
 
 if TYPE_CHECKING:
+    from experiments.cpu import Kernels
     from experiments.evaluate import Evaluator
     from experiments.loggers import Logger
     from experiments.train import Unit
@@ -34,15 +35,17 @@ if TYPE_CHECKING:
 __all__ = ["Left", "Session", "inherit", "kernels", "left_there"]
 
 
-def kernels(options: Train, saved: dict[str, Any], folder: Path) -> Literal["float32", "bf16"]:
+def kernels(options: Train, saved: dict[str, Any], folder: Path) -> Kernels:
     """The kernels of matrix products: a resumed run keeps its own, unless others are asked for.
 
     Raises:
-        ValueError: on a chip where these would round.
+        ValueError: on a chip where these would round unasked; bfloat16 away from the CPU.
     """
     from experiments.cpu import choose_matmul
 
     matmul = choose_matmul(saved.get("matmul", "auto") if options.matmul == "auto" else options.matmul)
+    if matmul == "bfloat16" and not options.device.startswith("cpu"):
+        reject("--matmul", "bfloat16 on a CPU", f"--device {options.device}", "use --device cpu, or --matmul float32")
     for field, now in (("matmul", matmul), ("threads", options.threads)):
         if saved.get(field, now) != now:
             print(f"{folder}: {field} is {now} from here on, not {saved[field]}: not the same bits any more.")

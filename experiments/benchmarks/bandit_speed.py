@@ -2,18 +2,15 @@
 
 Run: ``OMP_NUM_THREADS=1 taskset -c 1 python -m experiments.benchmarks.bandit_speed --out FOLDER [--rivals FOLDER]``.
 Writes FOLDER/bandit-speed.csv and .md; columns as in `regret_speed`: 10 arms, features and contexts of 10 dimensions.
-Two lines more: DynLin-UCB over a million rounds of 50 replications, epochs played at once, and with --rivals the rounds
-a second of both packages, from an environment that is made in that folder (needs the package index) and kept.
+Lines more: DynLin-UCB over a million rounds of 50 replications, epochs played at once, and with --rivals the rounds a
+second of both packages, from an environment that is made in that folder (needs the package index) and kept.
+`experiments.benchmarks.speed --rivals` times them turn by turn with ours.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import time
-import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,11 @@ from typing import Any
 from bandits import make
 from bandits.config import CONFIGS
 from experiments.benchmarks import regret_speed, rivals
+from experiments.benchmarks.rival_environment import ask, environment
 from experiments.cpu import cpu_settings
 from experiments.problems import PROBLEMS
 
-__all__ = ["HOMES", "dyn_lin_ucb", "home_of"]
+__all__ = ["BESIDE", "HOMES", "dyn_lin_ucb", "home_of"]
 
 _TEN = {"arms": 10, "dimension": 10}
 HOMES: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -35,6 +33,15 @@ HOMES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "bandits.contextual.named": ("contextual-linear", _TEN),
 }
 """{family: (problem, settings)} that its learners are timed on."""
+
+BESIDE = {
+    "mabwiser": {
+        "LinUCB": "disjoint-lin-ucb", "UCB1": "ucb1", "EpsilonGreedy": "epsilon-greedy",
+        "ThompsonSampling": "thompson-beta",
+    },
+    "coba": {"LinUCB": "lin-ucb", "BanditUCB": "ucb1-tuned", "BanditEpsilon": "epsilon-greedy"},
+}  # fmt: skip
+"""{package: {its learner: ours of the same kind}}"""
 
 # Needs advice, or a human planner, which no problem here has.
 LEFT_OUT = ("exp4", "expert")
@@ -69,19 +76,6 @@ def dyn_lin_ucb(horizon: int, runs: int, system: str = "synthetic") -> float:
     return time.perf_counter() - began
 
 
-def rivals_in(folder: Path, rounds: int) -> dict[str, Any]:
-    """What `rivals.py` prints, from an environment in `folder` with both packages; made if it is not there."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "mabwiser", "coba"], check=True)
-    file = rivals.__file__
-    plain = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    done = subprocess.run([python, file, str(rounds)], check=True, capture_output=True, text=True, env=plain)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -111,12 +105,12 @@ def main() -> None:
                 )
         if given.rivals is not None:
             ours = {line["learner"]: line["learner/s"] for line in lines if line["runs"] == sizes[0]}
-            for package, found in rivals_in(given.rivals, 2000).items():
-                beside = "lin-ucb" if package == "coba" else "disjoint-lin-ucb"
-                ratio = f", {beside} here {ours[beside] / found['rounds/s']:.0f} times" if beside in ours else ""
-                more.append(
-                    f"- {package} {found['version']}, LinUCB, one run: {found['rounds/s']:.0f} rounds/s{ratio}."
-                )
+            python = environment(given.rivals, tuple(BESIDE))
+            for package, found in ask(python, rivals.__file__, 2000).items():
+                for name, speed in found["rounds/s"].items():
+                    beside = BESIDE[package][name]
+                    ratio = f", {beside} here {ours[beside] / speed:.0f} times" if beside in ours else ""
+                    more.append(f"- {package} {found['version']}, {name}, one run: {speed:.0f} rounds/s{ratio}.")
     regret_speed.write(given.out, "bandit-speed", lines, given.device, "ucb1", ["", *more] if more else [])
 
 

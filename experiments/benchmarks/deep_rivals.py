@@ -2,8 +2,8 @@
 
 Run by the Python of an environment that has it: ``python deep_rivals.py DATA.npz [SECONDS]``; DATA holds obs, action,
 reward (N, ..) of one-step rows in order and end (N,), 1 where an episode ends. Prints one JSON object. An update is
-what its `fit` does in a step: draw a batch, learn from it. `experiments.benchmarks.speed --rivals` makes the
-environment and calls this.
+what its `fit` does in a step: draw a batch, learn from it; settings are its defaults. Processor seconds, one thread.
+`experiments.benchmarks.speed --rivals` makes the environment and calls this.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main() -> None:
         few = max(spent(24) - start, 1e-3) / 20
         count = max(20, round(seconds / few))
         found[name] = count / max(spent(4 + count) - start, 1e-9)
-    print(json.dumps({"version": importlib.metadata.version("d3rlpy"), "updates/s": found}))
+    version = importlib.metadata.version("d3rlpy")
+    print(json.dumps({"version": version, "torch": torch.__version__, "updates/s": found}))
 
 
 if __name__ == "__main__":

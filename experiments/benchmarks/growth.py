@@ -2,14 +2,17 @@
 
     OMP_NUM_THREADS=1 taskset -c 1 python -m experiments.benchmarks.growth --out OUT [--algo td3bc] [--device cpu]
 
-Writes OUT/growth.csv and growth.md. Every cell is a process of its own, whose peak is its own: `above` is the peak less
-what the process held before the data and less the data's arrays. Rows are normal numbers, 17 observations, 6 actions.
+Writes OUT/growth.csv and growth.md. Not the whole product: rows with few runs, runs with few rows, batch sizes with one
+run; some minutes on one core. Every cell is a process of its own, whose peak is its own: `above` is the peak less what
+the process held before the data and less the data's arrays, and below 4 GB it has to stay, which the last lines say of
+the largest datasets. Rows are normal numbers, 17 observations, 6 actions.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import resource
 import subprocess
 import sys
@@ -23,10 +26,13 @@ import numpy as np
 from experiments.report import markdown_table
 from experiments.results import write_text
 
-__all__ = ["cell", "cells"]
+__all__ = ["cell", "cells", "verdicts"]
 
 OBS, ACTION = 17, 6
 MB = 1e6
+LIMIT_MB = 4000.0  # above the data's arrays, from LARGE rows on
+LARGE = 2_000_000
+FEW_RUNS = 4
 
 
 def _peak() -> float:
@@ -83,10 +89,26 @@ def cell(algo: str, rows: int, runs: int, batch: int, seconds: float, device: st
 
 
 def cells(rows: Sequence[int], runs: Sequence[int], batches: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(rows, runs, batch): all rows x runs at the second batch size, all batch sizes at the first rows and runs."""
+    """(rows, runs, batch): rows with up to four runs, runs with the first rows, batch sizes with the first of both.
+
+    The batch size is the second one elsewhere.
+    """
     usual = batches[min(1, len(batches) - 1)]
-    grid = [(n, r, usual) for n in rows for r in runs]
-    return grid + [(rows[0], runs[0], b) for b in batches if b != usual]
+    found = [(n, r, usual) for n in rows for r in runs if r <= FEW_RUNS or n == rows[0]]
+    return found + [(rows[0], runs[0], b) for b in batches if b != usual]
+
+
+def verdicts(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """One line on each large dataset: its most memory above the arrays, and whether that is within the limit."""
+    found = []
+    for rows in sorted({line["rows"] for line in lines if line["rows"] >= LARGE}):
+        worst = max((line for line in lines if line["rows"] == rows), key=lambda line: line["above_mb"])
+        within = "within" if worst["above_mb"] <= LIMIT_MB else "MORE THAN"
+        found.append(
+            f"- {rows} rows, {worst['runs']} runs: {worst['above_mb']:.0f} MB above the data's arrays "
+            f"({worst['arrays_mb']:.0f} MB), {within} {LIMIT_MB:.0f} MB."
+        )
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -120,10 +142,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import torch
 
     where = torch.cuda.get_device_name() if given.device != "cpu" else f"one thread of {machine()}"
-    text = [f"{given.algo}, {where}, torch {torch.__version__}; memory in MB, above: without the data's arrays.", ""]
+    python = platform.python_version()
+    text = [
+        f"{given.algo}, {where}, python {python}, torch {torch.__version__}; memory in MB, above: without the data's "
+        "arrays and what the process held before them.",
+        "",
+    ]
     shown = [{k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in line.items()} for line in lines]
-    write_text(given.out / "growth.csv", pd.DataFrame(lines).to_csv(index=False))
-    write_text(given.out / "growth.md", "\n".join([*text, *markdown_table(shown)]) + "\n")
+    frame = pd.DataFrame(lines).assign(machine=where, python=python, torch=torch.__version__)
+    write_text(given.out / "growth.csv", frame.to_csv(index=False))
+    text += [*markdown_table(shown), "", *verdicts(lines)]
+    write_text(given.out / "growth.md", "\n".join(text).rstrip() + "\n")
+    print("\n".join(text))
 
 
 if __name__ == "__main__":
