@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from offline_rl import dropout_stack
 from offline_rl import learner as learner_module
 from orbs import Philox
 from tests.offline_rl.contract import CASES, Case
@@ -134,6 +135,21 @@ def test_a_checkpoint_loaded_into_a_recorded_learner_goes_on_from_its_numbers(tm
     learner.metrics()
     for one in (learner, other):
         one.update(3 * BLOCK)
+    assert_close(other, learner)
+
+
+def test_masks_drawn_for_a_recording_are_not_used_outside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back at the step that the recording was made at, and on without it: its masks lie about with later numbers."""
+    monkeypatch.setattr(dropout_stack, "BLOCK", BLOCK)
+    case = next(case for case in CASES if case.name == "td3bc-stac")
+    learner, other = recorded(case), plain(case)
+    for one in (learner, other):
+        one.update(BLOCK)
+    state = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    learner.update(4 * BLOCK)
+    learner.load_state_dict(state, BLOCK)
+    for one in (learner, other):
+        one.update(BLOCK - 1)
     assert_close(other, learner)
 
 
