@@ -58,8 +58,8 @@ def write(spec: Benchmark, folder: Path, out: Path) -> Made:
     Raises:
         ValueError: nothing was evaluated yet.
     """
-    made = reports.report(folder, out, until=spec.steps)
     found = results.cut(results.read_results(folder), spec.steps)
+    made = reports.report(folder, out, found=found)
     table, data = found.table, found.data
     order = {name: place for place, name in enumerate(spec.algorithms)}
     rows = made.table.assign(place=made.table["algorithm"].map(order).fillna(len(order)))

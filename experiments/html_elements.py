@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from experiments import plots
 from experiments.html_style import INKS, SCRIPT, STYLE
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ def _svg(figure: Figure, prefix: str, title: str, about: str) -> str:
     """The figure as an inline SVG element: ids of its own, no metadata, colours of the theme; the same each time."""
     import matplotlib
 
+    plots.lay_out(figure, 72)  # points, which are an SVG's pixels here
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "orbs", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -92,11 +92,10 @@ def write(
         links.append((page.heading(2, one.heading), one.heading))
         page.add(*(paragraph(text) for text in one.about))
         page.table(one.heading, [{k: _plain(v) for k, v in row.items()} for row in one.rows])
-    values = robustness.robustness(made.found.table, made.found.status)
     for problem in problems:
         links.append((page.heading(2, problem), problem))
         if isinstance(made, regret_report.RegretReport):
-            _regrets(page, made, problem, names, values[values["problem"] == problem])
+            _regrets(page, made, problem, names, made.values[made.values["problem"] == problem])
         else:
             _scores(page, made, problem, names)
     if isinstance(made, report.Report):

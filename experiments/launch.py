@@ -82,7 +82,8 @@ def cluster(options: Bench, units: Sequence[Any]) -> Iterator[Cluster]:
         ) from error
     ours = not ray.is_initialized()
     if ours:
-        given: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 << 20}  # units send no data
+        # Without "local" Ray joins what was left by a cluster that was killed. Units send no data.
+        given: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": 100 << 20}
         if options.jobs > 1:
             given["num_cpus"] = options.jobs * options.threads
         if options.address is not None:

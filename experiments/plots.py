@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 DASHES: list[Any] = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5))]
 
+DPI = 150
 UNITS = {
     "eval/return": "undiscounted return",
     "eval/score": "normalised score (0 random, 100 expert)",
@@ -51,8 +52,18 @@ def _figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes
     return figure, axes
 
 
+def lay_out(figure: Figure, dpi: float = DPI) -> None:
+    """Give the parts of a figure their places for good; `savefig` alone does so, and draws all twice, for each file."""
+    figure.set_dpi(dpi)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
 def _save(figure: Figure, path: str | Path) -> Path:
-    return results.write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=150))
+    lay_out(figure)
+    return results.write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
 
 
 def _curve(ax: Axes, rows: DataFrame, dead: DataFrame, style: Mapping[str, Any], level: float) -> str:

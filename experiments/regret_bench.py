@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
+FORMS = ("png",)
 Z = 4.0  # combined standard errors within which a reference value counts as met
 ALONE = 0.02  # the part of it, where its standard error is not known
 
@@ -145,9 +146,12 @@ def play(unit: Unit, place: int) -> None:
 
 
 def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
-    """Into `out`: the tables and figures of `orbs regret`, index.html, benchmark.md and reference.csv."""
-    made = regret_report.report(folder, out, until=spec.horizon)
+    """Into `out`: the tables and figures of `orbs regret`, index.html, benchmark.md and reference.csv.
+
+    The figures are PNG; `orbs report` of the folder gives those of the problems as PDF too.
+    """
     raw = results.cut(results.read_results(folder), spec.horizon)
+    made = regret_report.report(folder, out, forms=FORMS, found=raw)
     beside = compared(spec, raw.table, raw.status)
     paths = dict(made.paths)
     text = [f"# {spec.title}", "", f"{spec.runs} runs of {spec.horizon} rounds; regret at the last round, mean [95 %]."]
@@ -170,14 +174,15 @@ def write(spec: RegretBenchmark, folder: Path, out: Path) -> Made:
     first = made.curves["problem"].map({problem: metric_of(problem) for problem in spec.problems})
     drawn = made.curves[made.curves["metric"] == first]
     if len(drawn):
-        paths["panels"] = regret_plots.panels(drawn, out / "panels", spec.learners)[0]
+        paths["panels"] = regret_plots.panels(drawn, out / "panels", spec.learners, FORMS)[0]
         text += ["", "![regret a round](panels.png)"]
-    values = robustness.robustness(raw.table, raw.status)
+    values = made.values
     values = values[values["problem"].isin(spec.problems) & values["algorithm"].isin(spec.learners)]
     values = values.sort_values("problem", key=lambda names: names.map(spec.problems.index), kind="stable")
     if values["shift"].notna().any():
         labels = {name: one.targets for name, one in problems.PROBLEMS.items()}
-        paths["robustness panels"] = robustness.draw(values, out / "robustness-panels", labels, spec.learners)[0]
+        drawn_to = robustness.draw(values, out / "robustness-panels", labels, spec.learners, FORMS)
+        paths["robustness panels"] = drawn_to[0]
         text += ["", "![values of the last policies](robustness-panels.png)"]
     text += robustness.section(values, {})
     text += ["", *origin(folder, "rounds")]
@@ -200,18 +205,21 @@ def compared(spec: RegretBenchmark, table: DataFrame, status: DataFrame) -> Data
     """A row a reference value of this horizon: ours beside it, the difference in standard errors, whether it is met."""
     import pandas as pd
 
+    wanted = [(one, one.metric or metric_of(one.problem)) for one in spec.references if one.horizon == spec.horizon]
+    # Few of millions of rows: first the rounds, numbers, then the names.
+    some = table[table["step"].isin({one.round for one, _ in wanted})]
+    some = some[some["metric"].isin({metric for _, metric in wanted})]
+    cells = dict(list(some.groupby(["problem", "algorithm", "metric", "step"])))
+    lost = status.loc[status["diverged_step"].notna(), ["problem", "algorithm", "run"]]
+    dead = set(lost.itertuples(index=False, name=None))
     rows = []
-    for one in spec.references:
-        metric, state = one.metric or metric_of(one.problem), status[status["problem"] == one.problem]
-        state = state[state["algorithm"] == one.learner]
-        dead = set(state.loc[state["diverged_step"].notna(), "run"])
-        here = table[
-            (table["problem"] == one.problem) & (table["algorithm"] == one.learner)
-            & (table["metric"] == metric) & (table["step"] == one.round) & ~table["run"].isin(dead)
-        ]  # fmt: skip
-        if one.horizon != spec.horizon or here.empty:
+    for one, metric in wanted:
+        here = cells.get((one.problem, one.learner, metric, one.round))
+        if here is None:
             continue
-        rows.append(_row(one, here["value"].to_numpy(np.float64)) | {"metric": metric})
+        here = here[[(one.problem, one.learner, run) not in dead for run in here["run"]]]
+        if len(here):
+            rows.append(_row(one, here["value"].to_numpy(np.float64)) | {"metric": metric})
     columns = [*Reference.__dataclass_fields__, "ours", "ours_error", "runs", "z", "met"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -243,19 +251,21 @@ def _shown(row: Any) -> dict[str, str]:
 
 def _final(spec: RegretBenchmark, table: DataFrame, raw: DataFrame) -> list[dict[str, str]]:
     cells = {(row["problem"], row["algorithm"], row["metric"]): row for row in table.to_dict("records")}
+    ends = raw[raw["step"].isin(set(table["round"]))]
+    ends = ends[ends["metric"].isin(set(table["metric"]))]
+    medians = ends.groupby(["problem", "algorithm", "metric", "step"])["value"].median()
     lines = []
     for problem, learner in spec.units():
         metric = metric_of(problem)
         row = cells.get((problem, learner, metric))
         if row is None:
             continue
-        here = (raw["problem"] == problem) & (raw["algorithm"] == learner) & (raw["metric"] == metric)
-        last = raw[here & (raw["step"] == row["round"])]["value"]
         lines.append(
             {
                 "problem": problem, "learner": learner, "rounds": str(row["round"]), "runs": str(row["runs"]),
                 "mean": number(row["final"]), "95 %": f"[{number(row['final_low'])}, {number(row['final_high'])}]",
-                "median": number(float(last.median())), "slope": number(row["slope"]),
+                "median": number(float(medians.get((problem, learner, metric, row["round"]), np.nan))),
+                "slope": number(row["slope"]),
                 "run-rounds/s": number(row["rounds_per_second"]),
             }
         )  # fmt: skip

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["curves", "curves_figure", "dial", "panels", "save", "title"]
+__all__ = ["FORMS", "curves", "curves_figure", "dial", "panels", "save", "title"]
 
+FORMS = ("png", "pdf")
 BOUNDS: dict[str, tuple[Any, str]] = {
     "bound/path": ("--", "path-wise bound, mean"),
     "bound/expected": (":", "bound on the expectation"),
@@ -29,23 +30,24 @@ def title(problem: str) -> str:
     return textwrap.fill(problem.replace(",", ", "), 46)
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, forms: Sequence[str] = FORMS) -> list[Path]:
     """`stem`.png and `stem`.pdf, without the time in them: the same figure gives the same files."""
+    plots.lay_out(figure)
     paths = []
-    for form in ("png", "pdf"):
+    for form in forms:
         meta = {"CreationDate": None} if form == "pdf" else None
         paths.append(
             results.write_atomically(
                 stem.with_name(f"{stem.name}.{form}"),
-                lambda file, form=form, meta=meta: figure.savefig(file, format=form, dpi=150, metadata=meta),  # type: ignore[misc]
+                lambda file, form=form, meta=meta: figure.savefig(file, format=form, dpi=plots.DPI, metadata=meta),  # type: ignore[misc]
             )
         )
     return paths
 
 
-def curves(rows: DataFrame, bounds: DataFrame, stem: Path, title: str) -> list[Path]:
+def curves(rows: DataFrame, bounds: DataFrame, stem: Path, title: str, forms: Sequence[str] = FORMS) -> list[Path]:
     """`curves_figure(rows, bounds, title)` in files; `stem`: their names without their endings."""
-    return save(curves_figure(rows, bounds, title), stem)
+    return save(curves_figure(rows, bounds, title), stem, forms)
 
 
 def curves_figure(rows: DataFrame, bounds: DataFrame, title: str, names: Sequence[str] | None = None) -> Figure:
@@ -98,13 +100,14 @@ def curves_figure(rows: DataFrame, bounds: DataFrame, title: str, names: Sequenc
     return figure
 
 
-def panels(rows: DataFrame, stem: Path, names: Sequence[str]) -> list[Path]:
+def panels(rows: DataFrame, stem: Path, names: Sequence[str], forms: Sequence[str] = FORMS) -> list[Path]:
     """Mean regret a round, a panel a problem and a line a learner with its 95 % band; learners that learn go to 0.
 
     Args:
         rows: problem, algorithm, round, mean, low, high of one kind of regret.
         stem: the files' names without their endings.
         names: the learners, in the order of their colours.
+        forms: what the figure is written as.
     """
     from matplotlib.lines import Line2D
 
@@ -127,7 +130,7 @@ def panels(rows: DataFrame, stem: Path, names: Sequence[str]) -> list[Path]:
     handles = [Line2D([], [], linewidth=1.4, label=name, **style) for name, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncol=5, fontsize=8, frameon=False)
     figure.suptitle("mean over runs; bands: 95 % t intervals", fontsize=9, color="0.3")
-    return save(figure, stem)
+    return save(figure, stem, forms)
 
 
 def dial(rows: DataFrame, theory: Mapping[str, tuple[FloatArray, FloatArray]], stem: Path, title: str) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,8 @@ class RegretReport:
 
     `table`: one row a (problem, metric, learner); `curves`: one row a (problem, metric, learner, round), with the mean,
     its 95 % interval and the runs that it is over; `notes`: what a reader must know; `runs`: one row a (problem,
-    metric, learner, run); `found`: the rows that all of it is made from, with the names of the tables.
+    metric, learner, run); `found`: the rows that all of it is made from, with the names of the tables; `values`: those
+    of `robustness.robustness`.
     """
 
     text: str
@@ -55,6 +56,7 @@ class RegretReport:
     notes: list[str]
     runs: DataFrame
     found: results.Results
+    values: DataFrame
 
 
 def is_regret(table: DataFrame) -> bool:
@@ -73,39 +75,48 @@ def is_regret(table: DataFrame) -> bool:
 
 
 def report(
-    folders: str | Path | Iterable[str | Path], out: str | Path, metric: str | None = None, until: int | None = None
+    folders: str | Path | Iterable[str | Path],
+    out: str | Path,
+    metric: str | None = None,
+    until: int | None = None,
+    forms: Sequence[str] = regret_plots.FORMS,
+    found: results.Results | None = None,
 ) -> RegretReport:
     """Read all run folders at or below `folders`, write tables and figures into the folder `out`.
 
     Files: regret.csv (`RegretReport.table`), curves.csv, runs.csv (each run's last regret and slopes), report.md, and a
-    figure of each problem and kind of regret as PNG and PDF. `metric`: that regret alone; `until`: leave out later
-    rounds.
+    figure of each problem and kind of regret as PNG and PDF, or in `forms`. `metric`: that regret alone; `until`: leave
+    out later rounds; `found`: what `folders` hold, where it was read already.
 
     Raises:
         ValueError, FileNotFoundError: nothing there, or no such metric.
     """
     import pandas as pd
 
-    found = results.read_results(folders)
+    found = results.read_results(folders) if found is None else found
     table, status, data = found if until is None else results.cut(found, until)
     if status["experiment"].nunique() > 1:
         table = table.assign(algorithm=table["experiment"] + "/" + table["algorithm"])
         status = status.assign(algorithm=status["experiment"] + "/" + status["algorithm"])
-    recorded = [name for name in KINDS if (table["metric"] == name).any()]
+    metrics = set(table["metric"])
+    recorded = [name for name in KINDS if name in metrics]
     if not recorded or (metric is not None and metric not in recorded):
         have = ", ".join(recorded or sorted(set(table["metric"]))) or "no rows at all"
         raise ValueError(f"metric: expected a recorded regret, got {metric or 'none'}; recorded are {have}")
     chosen = [metric] if metric is not None else recorded
     notes: list[str] = []
     cells = {}
-    for problem in sorted(set(table["problem"])):
+    # Grouped once: comparing the names of millions of rows for each cell costs more than all the rest.
+    grouped = {(str(key[0]), str(key[1])): rows for key, rows in table.groupby(["problem", "algorithm"], sort=True)}
+    for problem in sorted({problem for problem, _ in grouped}):
+        names = [name for other, name in grouped if other == problem]
+        regrets = {name: grouped[problem, name][lambda df: df["metric"].isin(chosen)] for name in names}
         for kind in chosen:
-            for name in sorted(set(table.loc[table["problem"] == problem, "algorithm"])):
-                here = (table["problem"] == problem) & (table["algorithm"] == name)
-                wide = _wide(table[here & (table["metric"] == kind)])
+            for name in names:
+                wide = _wide(regrets[name][regrets[name]["metric"] == kind])
                 if not wide.empty:
                     dead = status[(status["problem"] == problem) & (status["algorithm"] == name)]
-                    cells[problem, kind, name] = _Cell(wide, dead, table[here])
+                    cells[problem, kind, name] = _Cell(wide, dead, grouped[problem, name])
     rows, runs, points = [], [], []
     for (problem, kind, name), one in cells.items():
         row, of_runs = _row(problem, kind, name, one, notes)
@@ -128,14 +139,17 @@ def report(
         drawn = curves[(curves["problem"] == problem) & (curves["metric"] == kind)]
         bounds = bounds_of(table, problem, kind)
         stem = "".join(c if c.isalnum() or c in "-=.," else "-" for c in problem) + "-" + kind.removeprefix("regret/")
-        made_of = regret_plots.curves(drawn, bounds, out / stem, f"{problem}: {kind.removeprefix('regret/')} regret")
+        heading = f"{problem}: {kind.removeprefix('regret/')} regret"
+        made_of = regret_plots.curves(drawn, bounds, out / stem, heading, forms)
         figures[problem, kind] = made_of
         paths |= {f"{stem} {path.suffix[1:]}": path for path in made_of}
-    values, more = robustness.write(table, status, out, {name: one.targets for name, one in PROBLEMS.items()})
+    values = robustness.robustness(table, status)
+    said, more = robustness.write(values, out, {name: one.targets for name, one in PROBLEMS.items()}, forms)
     paths |= more
-    paths["markdown"] = results.write_text(out / "report.md", _markdown(made, notes, figures, values))
+    paths["markdown"] = results.write_text(out / "report.md", _markdown(made, notes, figures, said))
     text = _console(made, notes, metric)
-    return RegretReport(text, paths, made, curves, notes, frames["runs"], results.Results(table, status, data))
+    used = results.Results(table, status, data)
+    return RegretReport(text, paths, made, curves, notes, frames["runs"], used, values)
 
 
 def _wide(rows: DataFrame) -> DataFrame:
@@ -236,7 +250,8 @@ def bounds_of(table: DataFrame, problem: str, kind: str) -> DataFrame:
     ones. Neither bounds dynamic regret.
     """
     wanted = {"regret/static": ("bound/path", "bound/expected"), "regret/sampled": ("bound/path",)}.get(kind, ())
-    rows = table[(table["problem"] == problem) & table["metric"].isin(wanted)]
+    rows = table[table["metric"].isin(wanted)] if wanted else table[:0]
+    rows = rows[rows["problem"] == problem]
     means = rows.groupby(["metric", "algorithm", "step"])["value"].mean().reset_index()
     return means.set_axis(["bound", "algorithm", "round", "mean"], axis=1)
 

@@ -63,12 +63,13 @@ def report(
     checkpoint: Checkpoint = "final",
     seed: int = 0,
     until: int | None = None,
+    found: results.Results | None = None,
 ) -> Report:
     """Read all run folders at or below `folders`, write tables and figures into the folder `out`.
 
     `metric`: None takes "eval/score" if every evaluated run has it and "eval/return" otherwise. `seed` seeds
     the bootstrap resamples, so the same folders give the same files. `until`: leave out whatever came after that step,
-    to compare at equal steps. Files: runs.csv (one row a run),
+    to compare at equal steps. `found`: what `folders` hold, where it was read already. Files: runs.csv (one row a run),
     table.csv, report.md, curves.png, and where they make sense pooled.csv, improvement.csv and profile.png
     (scores only). Errors: ValueError or FileNotFoundError that name the folder, metric or checkpoint at
     fault; see `results`.
@@ -77,7 +78,7 @@ def report(
 
     if checkpoint not in get_args(Checkpoint):
         raise ValueError(f"checkpoint: expected one of {', '.join(get_args(Checkpoint))}, got {checkpoint!r}")
-    found = results.read_results(folders)
+    found = results.read_results(folders) if found is None else found
     table, status, data = found if until is None else results.cut(found, until)
     table, status = _named(table, status)
     notes: list[str] = []

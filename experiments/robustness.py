@@ -58,11 +58,17 @@ def _number(name: str) -> float:
         return np.nan
 
 
-def draw(rows: DataFrame, stem: Path, labels: Mapping[str, str], names: Sequence[str] | None = None) -> list[Path]:
-    """`figure(rows, labels, names)` as PNG and PDF; `stem`: their names without their endings."""
+def draw(
+    rows: DataFrame,
+    stem: Path,
+    labels: Mapping[str, str],
+    names: Sequence[str] | None = None,
+    forms: Sequence[str] = regret_plots.FORMS,
+) -> list[Path]:
+    """`figure(rows, labels, names)` as PNG and PDF, or in `forms`; `stem`: their names without their endings."""
     there = set(rows.loc[rows["shift"].notna(), "algorithm"])
     chosen = None if names is None else [name for name in names if name in there]
-    return regret_plots.save(figure(rows, labels, chosen), stem)
+    return regret_plots.save(figure(rows, labels, chosen), stem, forms)
 
 
 def figure(rows: DataFrame, labels: Mapping[str, str], names: Sequence[str] | None = None) -> Figure:
@@ -135,19 +141,21 @@ def said(cell: Any) -> str:
 
 
 def write(
-    table: DataFrame, status: DataFrame, out: Path, labels: Mapping[str, str]
+    rows: DataFrame, out: Path, labels: Mapping[str, str], forms: Sequence[str] = regret_plots.FORMS
 ) -> tuple[list[str], dict[str, Path]]:
     """robustness.csv and a figure a problem with targets, into `out`; the Markdown section and the paths by name.
 
-    `labels`: {problem: what its targets' numbers are}, by names without settings.
+    Args:
+        rows: of `robustness`.
+        labels: {problem: what its targets' numbers are}, by names without settings.
+        forms: what a figure is written as.
     """
-    rows = robustness(table, status)
     if rows.empty:
         return [], {}
     paths = {"robustness": results.write_text(out / "robustness.csv", rows.to_csv(index=False))}
     figures: dict[str, list[Path]] = {}
     for problem, here in rows[rows["shift"].notna()].groupby("problem", sort=False):
         stem = "".join(c if c.isalnum() or c in "-=.," else "-" for c in str(problem)) + "-robustness"
-        figures[str(problem)] = draw(here, out / stem, labels)
+        figures[str(problem)] = draw(here, out / stem, labels, forms=forms)
         paths |= {f"{stem} {path.suffix[1:]}": path for path in figures[str(problem)]}
     return section(rows, figures), paths

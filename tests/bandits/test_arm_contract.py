@@ -1,14 +1,13 @@
 """What every named learner of arms keeps; a learner joins by a line in `arm_homes.HOMES`."""
 
-import dataclasses
-import typing
-
 import pytest
 import torch
 
 from bandits.config import CONFIGS
 from orbs import Feedback
-from tests.bandits.arm_homes import ARMS, HOMES, VARIANTS, built, contexts, make, play
+from tests.bandits import arm_homes, contract
+from tests.bandits.arm_homes import ARMS, HOMES, VARIANTS, built, contexts, make, play, rewards
+from tests.bandits.contract import equal, everything, straight
 
 ROUNDS, RUNS = 45, 5
 CASES = pytest.mark.parametrize(("name", "given"), VARIANTS, ids=lambda value: str(value))
@@ -17,16 +16,6 @@ FIRST = pytest.mark.parametrize("name", list(HOMES))
 RANDOM = ("random", "thompson-beta", "thompson-gaussian", "exp3", "exp3-auer", "exp3-ix", "exp3-p", "exp3-s", "rexp3",
           "exp4", "tsallis-inf", "dynamical-exp3", "square-cb", "contextual-explore-first")  # fmt: skip
 NAMED = pytest.mark.parametrize("name", [name for name in HOMES if "@" not in name])
-
-
-def everything(learner):
-    return {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-
-
-def equal(first, second):
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        torch.testing.assert_close(tensor, second[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 def test_every_learner_of_arms_is_under_the_contract():
@@ -38,8 +27,7 @@ def test_every_learner_of_arms_is_under_the_contract():
 
 @CASES
 def test_arms_are_arms(name, given):
-    learner = built(name, given, RUNS)
-    arms = play(learner, HOMES[name], ROUNDS)
+    arms, learner = straight(arm_homes, name, given, RUNS, ROUNDS)
     assert arms.shape == (ROUNDS, RUNS)
     assert arms.dtype == torch.int64
     assert ((arms >= 0) & (arms < HOMES[name]["arms"])).all()
@@ -60,7 +48,7 @@ def test_asked_twice_it_answers_the_same(name, given):
 @CASES
 def test_runs_are_independent(name, given):
     """Run i among others plays the arms of run i alone."""
-    together = play(built(name, given, RUNS), HOMES[name], ROUNDS)
+    together, _ = straight(arm_homes, name, given, RUNS, ROUNDS)
     for run in (0, RUNS - 1):
         assert torch.equal(play(built(name, given, [run]), HOMES[name], ROUNDS)[:, 0], together[:, run])
 
@@ -91,36 +79,17 @@ def test_rewards_of_any_type(name):
 @CASES
 @pytest.mark.parametrize("stop", [1, 29])
 def test_resume_equals_a_straight_run(name, given, stop):
-    straight = built(name, given, RUNS)
-    whole = play(straight, HOMES[name], ROUNDS)
-    first = built(name, given, RUNS)
-    play(first, HOMES[name], stop)
-    second = built(name, given, RUNS)
-    second.load_state_dict(everything(first))
-    rest = play(second, HOMES[name], ROUNDS - stop, stop)
-    assert torch.equal(rest, whole[stop:])
-    equal(everything(straight), everything(second))
-    assert second.rounds == ROUNDS
+    contract.resumes(arm_homes, name, given, RUNS, ROUNDS, stop)
 
 
 @CASES
 def test_a_state_is_a_copy(name, given):
-    learner = built(name, given, RUNS)
-    play(learner, HOMES[name], 3)
-    state = learner.state_dict()
-    kept = {key: tensor.clone() for key, tensor in state.items()}
-    other = built(name, given, RUNS)
-    other.load_state_dict(state)
-    play(other, HOMES[name], 9, 3)
-    equal(state, kept)
+    contract.keeps_its_state(arm_homes, name, given, RUNS, 9)
 
 
 @CASES
 def test_the_world_may_reuse_its_tensors(name, given):
-    facts, straight = HOMES[name], built(name, given, RUNS)
-    whole = play(straight, facts, ROUNDS)
-    from tests.bandits.arm_homes import rewards
-
+    facts, (whole, there) = HOMES[name], straight(arm_homes, name, given, RUNS, ROUNDS)
     learner = built(name, given, RUNS)
     reward = torch.empty(RUNS, dtype=torch.float64)
     for t in range(ROUNDS):
@@ -133,7 +102,7 @@ def test_the_world_may_reuse_its_tensors(name, given):
         assert torch.equal(reward, kept)
         for tensor in (reward, arm, *([] if shown is None else [shown])):
             tensor.fill_(0)
-    equal(everything(learner), everything(straight))
+    equal(everything(learner), everything(there))
 
 
 @CASES
@@ -169,20 +138,7 @@ def test_horizons_shorter_than_the_arms(name, given, horizon):
 
 @FIRST
 def test_a_state_of_another_learner_is_refused(name):
-    learner = built(name, {}, RUNS)
-    play(learner, HOMES[name], 2)
-    state, before = learner.state_dict(), everything(learner)
-    for wrong in (
-        {key: tensor for key, tensor in state.items() if key != "rounds"},
-        {**state, "more": torch.zeros(1)},
-    ):
-        with pytest.raises(ValueError, match=r"state.*expected .* got .*Fix: load a state of the same learner"):
-            learner.load_state_dict(wrong)
-        equal(everything(learner), before)
-    if len(state) > 1:
-        with pytest.raises(ValueError, match=r"state.*expected .* got .*Fix: load a state of the same learner"):
-            learner.load_state_dict(built(name, {}, RUNS + 1).state_dict())
-        equal(everything(learner), before)
+    contract.refuses_other_states(arm_homes, name, RUNS)
 
 
 @FIRST
@@ -239,13 +195,7 @@ def test_contexts_of_another_shape_are_refused(name):
 
 @NAMED
 def test_every_field_of_a_configuration_is_checked(name):
-    kind = CONFIGS[name]
-    kinds = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        wrongs = (float("nan"), "many") if kinds[field.name] is not bool else (2, "many")
-        for wrong in wrongs:
-            with pytest.raises(ValueError, match=rf"{name}.{field.name}: expected .*, got .*Fix: e.g. {field.name}="):
-                kind(**{field.name: wrong})
+    contract.checks_every_field(name)
 
 
 @NAMED
@@ -266,14 +216,11 @@ def test_unknown_names_and_fields():
 @pytest.mark.gpu
 @CASES
 def test_the_device_computes_the_same(name, given):
-    facts, here = HOMES[name], built(name, given, RUNS)
-    whole = play(here, facts, ROUNDS)
+    facts, (whole, _) = HOMES[name], straight(arm_homes, name, given, RUNS, ROUNDS)
     there = make(name, facts, runs=RUNS, device="cuda", **given)
     for t in range(ROUNDS):
         shown = contexts(facts, t, there.run_ids)
         arm = there.act(None if shown is None else shown.cuda())
         assert torch.equal(arm.cpu(), whole[t])
-        from tests.bandits.arm_homes import rewards
-
         there.observe(arm, rewards(facts, t, whole[t], there.run_ids).cuda())
     there.check()

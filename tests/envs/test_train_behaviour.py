@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ QUICK = Recipe(
 @pytest.fixture(autouse=True)
 def short_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVAL_EPISODES", 2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stopped after half of the steps; only to look at."""
+    folder = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EVAL_EPISODES", 2)
+        train(dataclasses.replace(QUICK, steps=400), folder)
+    return folder
+
+
+@pytest.fixture
+def half(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it, to go on from."""
+    return shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -96,8 +113,7 @@ def test_stopped_training_goes_on(tmp_path: Path, keep_replay: bool) -> None:
     assert BehaviourPolicy.read(tmp_path / "best.safetensors").meta["resumed"] in (True, False)
 
 
-def test_resume_restores_every_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(dataclasses.replace(QUICK, steps=400), tmp_path)
+def test_resume_restores_every_tensor(half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tensors(tmp_path)
     agents: list[Any] = []
     made = module._agent
@@ -121,8 +137,7 @@ def test_resume_restores_every_tensor(tmp_path: Path, monkeypatch: pytest.Monkey
     assert first.data_ptr() == agents[0].flat_actor.value.data_ptr()
 
 
-def test_another_recipe_in_the_folder_is_refused(tmp_path: Path) -> None:
-    train(dataclasses.replace(QUICK, steps=400), tmp_path)
+def test_another_recipe_in_the_folder_is_refused(half: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder: expected an empty folder, or one of this recipe, .*another seed in"):
         train(dataclasses.replace(QUICK, seed=5), tmp_path)
 
@@ -179,9 +194,10 @@ def test_medium_needs_its_lower_bound_too(tmp_path: Path, monkeypatch: pytest.Mo
     assert train(dataclasses.replace(QUICK, steps=400), tmp_path)["medium_step"] is None
 
 
-def test_a_better_policy_from_after_the_checkpoint_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_better_policy_from_after_the_checkpoint_is_kept(
+    half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As if the training had been killed between an export and the next checkpoint."""
-    train(dataclasses.replace(QUICK, steps=400), tmp_path)
     best = BehaviourPolicy.read(tmp_path / "best.safetensors")
     dataclasses.replace(best, meta={**best.meta, "step": 600, "score": 1e6}).save(tmp_path / "best.safetensors")
     found = train(QUICK, tmp_path)
@@ -189,9 +205,8 @@ def test_a_better_policy_from_after_the_checkpoint_is_kept(tmp_path: Path, monke
     assert BehaviourPolicy.read(tmp_path / "best.safetensors").meta["step"] == 600
 
 
-def test_a_newer_replay_is_cut_to_the_checkpoint(tmp_path: Path) -> None:
+def test_a_newer_replay_is_cut_to_the_checkpoint(half: Path, tmp_path: Path) -> None:
     """As if the training had been killed between the two files."""
-    train(dataclasses.replace(QUICK, steps=400), tmp_path)
     old = (tmp_path / "checkpoint.safetensors").read_bytes()
     train(QUICK, tmp_path)
     (tmp_path / "checkpoint.safetensors").write_bytes(old)
@@ -202,9 +217,8 @@ def test_a_newer_replay_is_cut_to_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_meets_other_starts_and_writes_no_replay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(dataclasses.replace(QUICK, steps=400), tmp_path)
     monkeypatch.setattr(module, "MEDIUM_SCORES", (-1e9, 1e9))
     train(QUICK, tmp_path)
     assert not (tmp_path / "medium-replay.hdf5").exists()  # it would not hold what an uninterrupted training saw

@@ -1,5 +1,8 @@
 """`orbs bench` of agents that interact, and the agreement of ours with the second opinion."""
 
+import contextlib
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,10 +41,19 @@ def run(file, out, **changes):
     return bench.bench(Bench(name=str(file), out=out, **changes))
 
 
-def test_units_table_and_agreement(file, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert run(file, out, envs=("Pendulum-v1",)) == 0
-    shown = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """One environment's units, never stopped, and what was said; only to look at."""
+    register()
+    out = tmp_path_factory.mktemp("straight")
+    (out / "small.toml").write_text(FILE)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert run(out / "small.toml", out, envs=("Pendulum-v1",)) == 0
+    return out, said.getvalue()
+
+
+def test_units_table_and_agreement(straight):
+    out, shown = straight
     assert "3 algorithms, 1 envs, 2 runs of 40 steps, in 3 units" in shown
     assert "Smoke comparison: 40 steps, fewer than the 100" in shown
     report = out / "small" / "report"
@@ -62,10 +74,8 @@ def test_units_table_and_agreement(file, tmp_path, capsys):
     }  # fmt: skip
 
 
-def test_in_turn_is_balanced_and_changes_no_bit(file, tmp_path, capfd):
+def test_in_turn_is_balanced_and_changes_no_bit(file, straight, tmp_path, capfd):
     given = dict(envs=("Pendulum-v1",))
-    run(file, tmp_path / "straight", **given)
-    capfd.readouterr()
     assert run(file, tmp_path / "turns", every=20, **given) == 0
     found = capfd.readouterr()
     assert "Units of Stable-Baselines3 cannot be resumed" in found.out
@@ -74,7 +84,7 @@ def test_in_turn_is_balanced_and_changes_no_bit(file, tmp_path, capfd):
         ("td3", 20), ("beer", 20), ("td3", 40), ("sb3-td3", 20), ("sb3-td3", 40), ("beer", 40),
     )]  # fmt: skip
     for name in ("td3", "beer"):
-        assert_same(*(tmp_path / place / "small" / "Pendulum-v1" / name for place in ("straight", "turns")))
+        assert_same(*(place / "small" / "Pendulum-v1" / name for place in (straight[0], tmp_path / "turns")))
     run(file, tmp_path / "turns", **given)
     assert capfd.readouterr().out.count("complete at 40 steps: nothing to do") == 3
 

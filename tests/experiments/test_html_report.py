@@ -133,9 +133,22 @@ def numbers(found, name="value"):
     return [float(a[f"data-{name}"]) for a in found.all("td") if f"data-{name}" in a]
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """Run folders, their report and their page; only to look at."""
+    root = tmp_path_factory.mktemp("reported")
+    trained(root / "runs")
+    made = report.report(root / "runs", root / "out")
+    return root / "runs", made, html_report.write(made, root / "runs", root / "out" / "page.html")
+
+
 @pytest.fixture
 def training(tmp_path):
-    root = tmp_path / "runs"
+    """Run folders to add to."""
+    return trained(tmp_path / "runs")
+
+
+def trained(root):
     scores(root, "bc", "hopper", [10.0, 11.5, 12.25, 13.0])
     scores(root, "td3bc", "hopper", [20.0, 21.0 / 7, 22.0, 23.0])
     scores(root, "bc", "walker", [50.0, 52.0, 54.0])
@@ -143,9 +156,9 @@ def training(tmp_path):
     return root
 
 
-def test_training_runs(training, tmp_path):
-    made = report.report(training, tmp_path / "out")
-    found = check(html_report.write(made, training, tmp_path / "page.html"))
+def test_training_runs(reported):
+    _, made, page = reported
+    found = check(page)
     have, low = numbers(found), numbers(found, "low")
     for name, columns in (("table", ("mean", "iqm", "std", "min", "max")), ("pooled", ("mean", "iqm"))):
         table = pd.read_csv(made.paths[name])
@@ -176,13 +189,11 @@ def test_an_algorithm_has_one_colour(training, tmp_path):
     assert len(keys) == 5
 
 
-def test_same_results_give_the_same_bytes(training, tmp_path):
-    pages = []
-    for name in ("a", "b"):
-        made = report.report(training, tmp_path / name)
-        pages.append(html_report.write(made, training, tmp_path / name / "index.html").read_bytes())
-    assert pages[0] == pages[1]
-    assert not list((tmp_path / "a").glob(".*")), "no temporary file is left"
+def test_same_results_give_the_same_bytes(reported, tmp_path):
+    root, _, page = reported
+    again = html_report.write(report.report(root, tmp_path), root, tmp_path / "page.html")
+    assert again.read_bytes() == page.read_bytes()
+    assert not list(tmp_path.glob(".*")), "no temporary file is left"
 
 
 def test_names_are_escaped(tmp_path):
@@ -211,7 +222,7 @@ def test_regrets_with_targets(tmp_path):
     regrets(root, "dr-rpo", [1.0, 1.1, 1.3])
     regrets(root, "rpo", [2.0, 2.1, 2.3])
     regrets(root, "ogd", [3.0, 3.1, 3.3], problem="sea-iid", targets=False)
-    made = regret_report.report(root, tmp_path / "out")
+    made = regret_report.report(root, tmp_path / "out", forms=("png",))
     found = check(html_report.write(made, root, tmp_path / "page.html"))
     have = numbers(found)
     table = pd.read_csv(made.paths["regret"])
@@ -251,7 +262,7 @@ def test_one_run_and_diverged_runs_of_regret(tmp_path):
     regrets(root, "dr-rpo", [1.0])
     regrets(root, "rpo", [2.0, np.nan, 2.5], status="stopped")
     regrets(root, "ogd", [np.nan, np.nan])
-    made = regret_report.report(root, tmp_path / "out")
+    made = regret_report.report(root, tmp_path / "out", forms=("png",))
     found = check(html_report.write(made, root, tmp_path / "page.html"))
     assert found.text("h2")[0] == "Read this first"
     assert "not complete (stopped)" in " ".join(found.text("li"))
@@ -263,14 +274,13 @@ def test_one_run_and_diverged_runs_of_regret(tmp_path):
 def test_many_runs_are_left_to_the_csv(tmp_path, monkeypatch):
     monkeypatch.setattr(html_report, "MOST_RUNS", 3)
     regrets(tmp_path / "runs", "rpo", [2.0, 2.1, 2.2, 2.3], targets=False)
-    made = regret_report.report(tmp_path / "runs", tmp_path / "out")
+    made = regret_report.report(tmp_path / "runs", tmp_path / "out", forms=("png",))
     found = check(html_report.write(made, tmp_path / "runs", tmp_path / "page.html"))
     assert "4 single runs: see runs.csv." in found.text("p")
 
 
-def test_every_drawn_colour_follows_the_theme(training, tmp_path):
-    made = report.report(training, tmp_path / "out")
-    text = html_report.write(made, training, tmp_path / "page.html").read_text()
+def test_every_drawn_colour_follows_the_theme(reported):
+    text = reported[2].read_text()
     body = text.partition("<body>")[2].partition("<script>")[0]
     assert not re.search(r"(fill|stroke):#", body)
     assert set(re.findall(r"var\((--\w+)\)", body)) <= {name for name, _, _ in html_elements.INKS.values()}

@@ -65,7 +65,7 @@ def ray():
 def two_cores(ray, tmp_path_factory):
     """A cluster of this machine with two CPUs, for all tests that need no more."""
     os.environ["ORBS_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, logging_level="ERROR")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, logging_level="ERROR")
     yield ray
     ray.shutdown()
 
@@ -160,6 +160,20 @@ def test_a_replaced_attempt_ends_its_process(tmp_path):
         timer.start()
         assert process.wait() == 1
         assert b"another attempt goes on here" in process.stderr.read()
+
+
+def test_a_replaced_attempt_copies_nothing_at_its_end(tmp_path):
+    """What its successor has written must stay."""
+    target, folder = Target((tmp_path / "far").as_uri(), "x"), tmp_path / "near"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    attempt = launch.Attempt(print, None, 0, 1, "first", None, 60.0, (), "")
+    for later in ("second", None):
+        target.claim("first")
+        with launch._Watch(target, folder, attempt, copies=True):
+            if later is not None:
+                target.claim(later)
+        assert (tmp_path / "far" / "x" / "config.json").exists() == (later is None)
 
 
 def test_a_retry_waits_for_the_process_before_it_to_be_gone(tmp_path, monkeypatch):

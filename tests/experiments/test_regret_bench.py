@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import benchmark_file, results
+from experiments import benchmark_file, regret_bench, results
 from experiments.bench import bench
+from experiments.bench_report import Made
 from experiments.options import Bench
 from experiments.regret import regret
 from experiments.regret_bench import _row, chosen, compared, units
@@ -63,6 +64,11 @@ def test_the_shipped_file():
         assert unit.options.runs == 50
 
 
+def unreported(patch):
+    """The report is another test's."""
+    patch.setattr(regret_bench, "write", lambda spec, folder, out: Made("", {}))
+
+
 def test_a_benchmark_from_file_to_table(file, tmp_path, capsys):
     out = tmp_path / "out"
     assert bench(Bench(name=str(file), out=out)) == 0
@@ -71,6 +77,8 @@ def test_a_benchmark_from_file_to_table(file, tmp_path, capsys):
     assert "1 of 2 values of the reference are met." in text
     assert "A note." in text
     assert text.count("| dynamical-advertising | expert |") == 3
+    written = {path.suffix for path in (folder / "report").iterdir()}
+    assert written == {".md", ".csv", ".png", ".html"}, "figures as PDF are those of orbs report"
     beside = pd.read_csv(folder / "report" / "reference.csv")
     assert beside["met"].tolist() == [True, False]
     played = sorted(str(p.parent.relative_to(folder)) for p in folder.rglob("metrics.parquet"))
@@ -85,7 +93,9 @@ def test_a_benchmark_from_file_to_table(file, tmp_path, capsys):
     np.testing.assert_allclose(plan.to_numpy(), 0.2157091107 * plan.index.to_numpy()[:, None] * np.ones(3), rtol=1e-8)
     capsys.readouterr()
     before = (folder / "dynamical-advertising" / "short" / "metrics.parquet").read_bytes()
-    assert bench(Bench(name=str(file), out=out)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        unreported(patch)
+        assert bench(Bench(name=str(file), out=out)) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert (folder / "dynamical-advertising" / "short" / "metrics.parquet").read_bytes() == before
     shutil.rmtree(folder / "report")
@@ -110,7 +120,8 @@ def test_every_problem_is_told_by_its_own_regret(tmp_path):
     assert "- Machine: " in text
 
 
-def test_a_unit_that_fails_does_not_stop_the_others(file, tmp_path, capsys):
+def test_a_unit_that_fails_does_not_stop_the_others(file, tmp_path, capsys, monkeypatch):
+    unreported(monkeypatch)
     file.write_text(FILE.replace('expert = ["dynamical-advertising"]', ""))
     assert bench(Bench(name=str(file), out=tmp_path / "out")) == 1
     said = capsys.readouterr().err

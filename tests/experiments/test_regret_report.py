@@ -38,7 +38,7 @@ def make(root, learner, values, problem="sea-iid", status="complete", metric="re
 @pytest.fixture
 def undrawn(monkeypatch):
     monkeypatch.setattr(
-        regret_plots, "save", lambda figure, stem: [results.write_text(stem.with_name(f"{stem.name}.png"), "-")]
+        regret_plots, "save", lambda figure, stem, *forms: [results.write_text(stem.with_name(f"{stem.name}.png"), "-")]
     )
 
 
@@ -46,7 +46,9 @@ def undrawn(monkeypatch):
 def drawn(monkeypatch):
     figures = []
     monkeypatch.setattr(
-        regret_plots, "save", lambda figure, stem: figures.append(figure) or [stem.with_name(f"{stem.name}.png")]
+        regret_plots,
+        "save",
+        lambda figure, stem, *forms: figures.append(figure) or [stem.with_name(f"{stem.name}.png")],
     )
     return figures
 

@@ -41,7 +41,7 @@ def test_values_are_those_of_the_last_round_over_the_runs_that_are_left():
 
 
 def test_tables_and_figures_are_written(tmp_path):
-    lines, paths = robustness.write(*frames(), tmp_path, {"off-dynamics": "q"})
+    lines, paths = robustness.write(robustness.robustness(*frames()), tmp_path, {"off-dynamics": "q"})
     text = "\n".join(lines)
     assert "| learner | target 0 | target 0.5 | target 1 | worst |" in text
     assert "| greedy | 2.10 [1.85, 2.35] | 1.60 [1.35, 1.85] | 1.10 [0.852, 1.35] | 1.00 [-1.48, 3.48] |" in text
@@ -60,14 +60,14 @@ def test_targets_may_have_names_and_runs_may_stop_early(tmp_path):
     assert (found.loc[found["algorithm"] == "greedy", "round"] == 10).all()
     assert (found.loc[found["algorithm"] == "greedy", "runs"] == 3).all()
     assert (found.loc[found["algorithm"] == "steady", "round"] == 20).all()
-    lines, _ = robustness.write(table, status, tmp_path, {})
+    lines, _ = robustness.write(robustness.robustness(table, status), tmp_path, {})
     assert "| learner | target 0 | target 0.123457 | target=windy | worst |" in lines
     assert not any(" - |" in line for line in lines)
 
 
 def test_the_figure_shows_each_learners_values(tmp_path, monkeypatch):
     kept = {}
-    monkeypatch.setattr(robustness.regret_plots, "save", lambda figure, stem: kept.update(figure=figure) or [])
+    monkeypatch.setattr(robustness.regret_plots, "save", lambda figure, stem, *forms: kept.update(figure=figure) or [])
     table, status = frames()
     robustness.draw(
         robustness.robustness(table, status), tmp_path / "x", {"off-dynamics": "shift q"}, ["greedy", "steady"]
@@ -83,7 +83,8 @@ def test_the_figure_shows_each_learners_values(tmp_path, monkeypatch):
 
 def test_tables_without_values_have_no_section(tmp_path):
     table, status = frames()
-    assert robustness.write(table[table["metric"] == "regret/policy"], status, tmp_path, {}) == ([], {})
+    nothing = robustness.robustness(table[table["metric"] == "regret/policy"], status)
+    assert robustness.write(nothing, tmp_path, {}) == ([], {})
     assert list(tmp_path.iterdir()) == []
 
 

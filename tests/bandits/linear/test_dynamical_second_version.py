@@ -336,12 +336,13 @@ LEARNERS = {
 
 def played_in_the_world(make, system, sigma, jumping):
     s = plain.plant(system, sigma)
-    learner, world = make(s), DynamicalLinearBandit(system, 150, RUNS, 3, noise=sigma)
+    rounds_of_all = 70
+    learner, world = make(s), DynamicalLinearBandit(system, rounds_of_all, RUNS, 3, noise=sigma)
     arms, seen = [], []
-    while world.round < 150:
+    while world.round < rounds_of_all:
         arm = learner.act()
         arms.append(arm.clone())
-        rounds = min(learner.hold(), 150 - world.round) if jumping else 1
+        rounds = min(learner.hold(), rounds_of_all - world.round) if jumping else 1
         if jumping:
             feedback = world.advance(arm, rounds)
             learner.skip(rounds - 1)

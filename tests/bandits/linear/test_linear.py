@@ -129,7 +129,7 @@ def shown_at(t):
         (LinUCB, {"radius": "trace", "feature_bound": 0.75}, plain.lin_ucb_trace),
         (RestartLinUCB, {"window": 23}, plain.restart(23)),
         (SWLinUCB, {"window": 17}, plain.sliding(17)),
-        (SWLinUCB, {"window": 130}, plain.sliding(130)),
+        (SWLinUCB, {"window": 100}, plain.sliding(100)),
         (DLinUCB, {"discount": 0.93, "feature_bound": 0.75}, plain.discounted(0.93)),
         (LinTS, {"rebuild": 1}, plain.thompson(lambda t, d: plain.SIGMA)),
         (
@@ -139,7 +139,7 @@ def shown_at(t):
         ),
         (
             GLMUCB,
-            {"low": -1.0, "high": 2.0, "noise": 0.5, "feature_bound": 0.75, "horizon": 220},
+            {"low": -1.0, "high": 2.0, "noise": 0.5, "feature_bound": 0.75, "horizon": 150},
             plain.logistic(-1.0, 2.0),
         ),
     ],
@@ -147,7 +147,7 @@ def shown_at(t):
 )
 def test_a_second_version_plays_the_same_arms(kind, arguments, rule, shown):
     given = {**CONSTANTS, **arguments, "seed": 5, "runs": [3]}
-    rounds = 220
+    rounds = 150
     learner = kind(None, arms=5, dimension=3, **given) if shown else kind(FEATURES, **given)
     numbers = Philox(5, [3]).normal("lin-ts/normal", 0, rounds, 3, torch.float64)[0].numpy()
     history, seen = [], set()
@@ -169,7 +169,7 @@ def noisy(t, arm, features, moved=0.0):
     return features[arm] @ theta + 0.3 * luck + moved
 
 
-def arms_of(learner, rounds=300, shown=False):
+def arms_of(learner, rounds=150, shown=False):
     played = []
     for t in range(rounds):
         u = shown_at(t) if shown else FEATURES
@@ -187,11 +187,11 @@ def test_windows_and_discounts_without_end_are_lin_ucb(shown):
     whole = arms_of(LinUCB(features, **given), shown=shown)
     assert len(whole.unique()) == 5
     for other in (
-        SWLinUCB(features, window=300, **given),
-        SWLinUCB(features, window=10**9, horizon=300, **given),
+        SWLinUCB(features, window=150, **given),
+        SWLinUCB(features, window=10**9, horizon=150, **given),
         DLinUCB(features, discount=1.0, **given),
         DLinUCB(features, discount=1.0 - 1e-13, **given),
-        RestartLinUCB(features, window=300, **given),
+        RestartLinUCB(features, window=150, **given),
     ):
         assert torch.equal(arms_of(other, shown=shown), whole)
     for other in (
@@ -269,10 +269,10 @@ def test_a_long_window_does_not_drift(shown, lam):
     given = dict(runs=4, lam=lam, delta=0.1, window=37, noise=0.3)
     learner = SWLinUCB(None, arms=5, dimension=3, **given) if shown else SWLinUCB(FEATURES, **given)
     history = []
-    for t in range(700):
+    for t in range(500):
         u = shown_at(t) if shown else FEATURES
         learner.act(u.expand(4, -1, -1))
-        arm = torch.full((4,), 0 if t < 500 else t % 3)  # an arm alone, and then not
+        arm = torch.full((4,), 0 if t < 400 else t % 3)  # an arm alone, and then not
         reward = noisy(t, arm, u)
         learner.observe(arm, reward)
         history.append((u[arm[0]].numpy(), reward))

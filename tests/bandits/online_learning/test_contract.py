@@ -1,6 +1,7 @@
 """What every named learner of online convex optimisation keeps; a learner joins by a line in `problems.HOMES`."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from bandits.config import CONFIGS
 from bandits.online_config import ONLINE
 from bandits.online_learning.named import BUILDERS
 from orbs import Feedback
+from tests.bandits.contract import equal, everything
 from tests.bandits.online_learning.problems import BOX, HOMES, SIMPLEX, VARIANTS, built, feedback, play, sequence
 
 ROUNDS, RUNS = 60, 5
@@ -17,14 +19,15 @@ CASES = pytest.mark.parametrize(("name", "given"), VARIANTS, ids=lambda value: s
 FIRST = pytest.mark.parametrize("name", list(HOMES))
 
 
-def everything(learner):
-    return {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+@functools.cache
+def _straight(name, given, kind):
+    learner = built(name, dict(given), RUNS)
+    return *play(learner, sequence(kind, HOMES[name], ROUNDS, RUNS), ROUNDS), learner
 
 
-def equal(first, second):
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+def straight(name, given, kind="random"):
+    """Points and gradients of all rounds at home, and the learner then. Many tests look at them: only look."""
+    return _straight(name, tuple(given.items()), kind)
 
 
 def test_every_learner_is_under_the_contract():
@@ -34,8 +37,7 @@ def test_every_learner_is_under_the_contract():
 @CASES
 def test_points_lie_in_the_domain(name, given):
     for kind in ("random", "adversarial", "burst"):
-        learner = built(name, given, RUNS)
-        points, _ = play(learner, sequence(kind, HOMES[name], ROUNDS, RUNS), ROUNDS)
+        points, _, learner = straight(name, given, kind)
         assert points.shape == (ROUNDS, RUNS, HOMES[name]["dimension"])
         assert points.dtype == torch.float64
         assert learner.domain.contains(points).all()
@@ -46,8 +48,7 @@ def test_points_lie_in_the_domain(name, given):
 @CASES
 def test_runs_are_independent(name, given):
     """Run i among others is run i alone."""
-    gradients = sequence("random", HOMES[name], ROUNDS, RUNS)
-    points, seen = play(built(name, given, RUNS), gradients, ROUNDS)
+    points, seen, _ = straight(name, given)
     for run in (0, RUNS - 1):
         alone, _ = play(built(name, given, [run]), lambda t, x, run=run: seen[t, run : run + 1], ROUNDS)
         torch.testing.assert_close(alone[:, 0], points[:, run], rtol=0, atol=1e-12)
@@ -56,7 +57,7 @@ def test_runs_are_independent(name, given):
 @CASES
 def test_memory_layout_is_of_no_effect(name, given):
     """Gradients with the run axis first or last in memory."""
-    _, seen = play(built(name, given, RUNS), sequence("random", HOMES[name], ROUNDS, RUNS), ROUNDS)
+    _, seen, _ = straight(name, given)
     first, _ = play(built(name, given, RUNS), lambda t, x: seen[t].contiguous(), ROUNDS)
     last, _ = play(built(name, given, RUNS), lambda t, x: seen[t].T.contiguous().T, ROUNDS)
     torch.testing.assert_close(first, last, rtol=0, atol=1e-13)
@@ -66,8 +67,7 @@ def test_memory_layout_is_of_no_effect(name, given):
 @pytest.mark.parametrize("stop", [0, 1, 37])
 def test_resume_equals_a_straight_run(name, given, stop):
     gradients = sequence("random", HOMES[name], ROUNDS, RUNS)
-    straight = built(name, given, RUNS)
-    whole, _ = play(straight, gradients, ROUNDS)
+    whole, _, there = straight(name, given)
     first = built(name, given, RUNS)
     if stop:
         play(first, gradients, stop)
@@ -75,7 +75,7 @@ def test_resume_equals_a_straight_run(name, given, stop):
     second.load_state_dict(everything(first))
     rest, _ = play(second, gradients, ROUNDS - stop, stop)
     assert torch.equal(rest, whole[stop:])
-    equal(everything(straight), everything(second))
+    equal(everything(there), everything(second))
     assert second.rounds == ROUNDS
 
 
@@ -94,7 +94,7 @@ def test_a_state_is_a_copy(name, given):
 @CASES
 def test_the_world_may_reuse_its_tensors(name, given):
     """Gradients are neither written to nor leaned on once `observe` has returned."""
-    whole, seen = play(built(name, given, RUNS), sequence("random", HOMES[name], ROUNDS, RUNS), ROUNDS)
+    whole, seen, _ = straight(name, given)
     learner, buffer, points = built(name, given, RUNS), torch.empty_like(seen[0]), []
     for gradient in seen:
         points.append(learner.act().clone())
@@ -191,7 +191,7 @@ def test_a_regulariser_that_does_not_fit_the_domain(name):
 @pytest.mark.gpu
 @CASES
 def test_the_device_computes_the_same(name, given):
-    _, seen = play(built(name, given, RUNS), sequence("random", HOMES[name], ROUNDS, RUNS), ROUNDS)
+    _, seen, _ = straight(name, given)
     here, _ = play(built(name, given, RUNS), lambda t, x: seen[t], ROUNDS)
     there = make(name, HOMES[name], runs=RUNS, device="cuda", **given)
     points, _ = play(there, lambda t, x: seen[t].cuda(), ROUNDS)

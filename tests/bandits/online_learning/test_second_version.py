@@ -6,7 +6,7 @@ import pytest
 from tests.bandits.online_learning import reference_online
 from tests.bandits.online_learning.problems import HOMES, VARIANTS, built, play, sequence
 
-ROUNDS, RUNS = 80, 3
+ROUNDS, RUNS = 50, 2
 
 
 @pytest.mark.parametrize("kind", ["random", "adversarial", "burst"])
