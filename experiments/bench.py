@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import benchmark_file, launch, pool, results
+from experiments import benchmark_file, eval_workers, launch, pool, results
 from experiments.agents import SECOND_OPINIONS
 from experiments.benchmark_file import Benchmark
 from experiments.options import Bench, Train
@@ -41,6 +41,8 @@ def bench(options: Bench) -> int:
         reject("NAME", "a benchmark", "none", f"e.g. orbs bench {next(iter(benchmark_file.shipped()))}, or --list")
     found = benchmark_file.read(benchmark_file.find(options.name))
     if isinstance(found, RegretBenchmark):
+        if options.eval_workers != "auto":
+            reject("--eval-workers", "none in a benchmark of regret", options.eval_workers, "leave it out")
         from experiments.regret_bench import bench as play
 
         return play(found, options)
@@ -114,6 +116,7 @@ def chosen(spec: Benchmark, options: Bench) -> Benchmark:
     if options.problems:
         reject("--problems", f"none in a benchmark of {spec.kind}", options.problems[0], f"use --{spec.kind}")
     positive(options, "runs", "steps", "eval_every", "eval_episodes", "every", "block", "jobs", "threads")
+    eval_workers.check(options.eval_workers)
     eval_every = options.eval_every or spec.eval_every
     if options.every is not None and options.every % eval_every:
         # Every stop is an evaluation, so others would add rows that an uninterrupted run has not.
@@ -162,6 +165,9 @@ def units(spec: Benchmark, options: Bench) -> list[Unit]:
                 experiment=spec.name,
                 eval_every=spec.eval_every,
                 eval_episodes=spec.eval_episodes,
+                eval_workers=0
+                if options.launcher == "ray" and options.eval_workers == "auto"
+                else options.eval_workers,
                 log_every=spec.log_every,
                 checkpoint_seconds=options.checkpoint_seconds,
                 resume=True,

@@ -68,8 +68,10 @@ def cpu_settings(matmul: Kernels = "float32", threads: int = 1) -> Iterator[None
     before_threads, before_precision = torch.get_num_threads(), _matmul().fp32_precision
     torch.set_num_threads(threads)
     _keep_freed_memory()
-    gc.collect()
-    gc.freeze()  # else every large collection walks through the libraries' objects again: a twentieth of the time
+    outermost = gc.get_freeze_count() == 0
+    if outermost:
+        gc.collect()
+        gc.freeze()  # else every large collection walks through the libraries' objects again: a twentieth of the time
     software = matmul == "bfloat16" and not rounds_in_hardware()
     if matmul != "float32":
         _matmul().fp32_precision = "bf16"
@@ -77,7 +79,8 @@ def cpu_settings(matmul: Kernels = "float32", threads: int = 1) -> Iterator[None
         with _Rounded() if software else contextlib.nullcontext():  # type: ignore[no-untyped-call]
             yield
     finally:
-        gc.unfreeze()
+        if outermost:
+            gc.unfreeze()
         torch.set_num_threads(before_threads)
         _matmul().fp32_precision = before_precision
 

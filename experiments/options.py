@@ -48,6 +48,10 @@ class Train:
     """Updates (environment steps) between evaluations."""
     eval_episodes: int = 10
     """Episodes per run and evaluation (100 is usual for AntMaze and Maze2d)."""
+    eval_workers: int | Literal["auto"] = "auto"
+    """Processes that play the evaluations of a training process while it goes on, with the same numbers; 0 plays them
+    in between. auto: the cores that --jobs times --threads leave free, shared by the jobs, 8 each at most. Agents that
+    interact use one, Stable-Baselines3's none."""
     log_every: int = 1000
     """Updates (environment steps) between rows of training metrics; also how often a diverged run is looked for."""
     checkpoint_seconds: float = 60.0
@@ -173,6 +177,9 @@ class Bench:
     """Updates (environment steps) between evaluations; default: the file's."""
     eval_episodes: int | None = None
     """Episodes per run and evaluation; default: the file's."""
+    eval_workers: int | Literal["auto"] = "auto"
+    """Processes that play the evaluations of a unit while it trains, as in `orbs train`; with Ray, which does not count
+    them, auto is 0."""
     seed: int | None = None
     """Seed; default: the file's."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ALGO.FIELD=VALUE ...")] = ()

@@ -209,4 +209,5 @@ def _commit() -> str | None:
 # What may differ between the sessions that a run is resumed in.
 SESSION = (
     "command", "versions", "machine", "git_commit", "started", "steps", "device", "threads", "matmul", "simulator",
+    "eval_workers", "seconds", "evaluation_seconds",
 )  # fmt: skip

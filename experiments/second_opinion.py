@@ -176,7 +176,12 @@ class SecondOpinion:
 
 
 class SecondSession(OnlineSession):
-    """The models of one unit; there is no checkpoint, so metrics are all that is kept."""
+    """The models of one unit; there is no checkpoint, so metrics are all that is kept.
+
+    They are evaluated in the training process: a copy for another one would be pickled.
+    """
+
+    portable = False
 
     @classmethod
     def start(cls, unit: Unit, envs: TrainingEnvs, saved: dict[str, Any]) -> Start | None:
@@ -199,7 +204,7 @@ class SecondSession(OnlineSession):
         steps = stop - self.position
         self.learner.learn(steps, lambda slot: bar.update(steps / self.learner.runs))
 
-    def checkpoint(self, diverged: dict[str, int]) -> None:
+    def checkpoint(self, **header: Any) -> None:
         pass
 
 

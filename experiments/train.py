@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import pool, results
+from experiments import eval_workers, pool, results
 from experiments.agents import interact, resolve
 from experiments.options import Train, overrides
 from experiments.presets import preset
@@ -114,6 +114,7 @@ def check(options: Train, variants: Mapping[str, str] = {}) -> list[str]:
     for field in ("runs", "steps", "eval_every", "eval_episodes", "log_every", "jobs", "threads"):
         if getattr(options, field) < 1:
             reject(f"--{field.replace('_', '-')}", "at least 1", getattr(options, field), "give a positive number")
+    eval_workers.check(options.eval_workers)
     if options.first_run < 0:
         reject("--first-run", "at least 0", options.first_run, "give the number of the first run")
     return resolve(options.algos, variants)
@@ -188,6 +189,7 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
 
     from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator
+    from experiments.evaluations import Evaluations
     from experiments.loggers import make_loggers
     from offline_rl import algorithm
 
@@ -207,29 +209,29 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
             **unit.hyperparameters,
         )
         config = describe(unit, dataset, transitions, learner, matmul)
-        kept = None
-        diverged: dict[int, int] = {}
+        left = None
         if saved:
             inherit(saved, config, unit.folder)
         if saved and (unit.folder / "checkpoint.safetensors").exists():
             left = left_there(unit.folder, "steps", options)
             learner.load_state_dict(left.tensors, left.meta["steps"])
-            kept, diverged = left.rows, left.diverged
             if learner.steps == options.steps and saved.get("status") == "complete":
                 print(f"{unit.folder} is complete at {options.steps} updates: nothing to do.")
                 return
-            if len(diverged) == learner.runs and saved.get("status") == "diverged":
+            if len(left.diverged) == learner.runs and saved.get("status") == "diverged":
                 print(f"{unit.folder}: every run has diverged by update {learner.steps}: nothing to go on with.")
                 return
             print(f"{unit.folder}: resuming at update {learner.steps}.")
-        evaluator = None
+        evaluations, config["simulator"] = None, None
         if dataset.env_id is not None:
             evaluator = Evaluator(dataset.env_id, run_ids, options.eval_episodes, options.seed)
             stack.callback(evaluator.close)
             evaluator.check(learner)
-        config["simulator"] = evaluator.simulator if evaluator is not None else None
+            evaluations = Evaluations(evaluator, matmul, workers=eval_workers.wanted(options))
+            stack.callback(evaluations.close)
+            config |= {"simulator": evaluator.simulator, "eval_workers": evaluations.count}
         scored_by = {"env": dataset.env_id or "", "simulator": config["simulator"] or ""}
-        table = results.Table(options.experiment, unit.label, dataset.name, kept, **scored_by)
+        table = results.Table(options.experiment, unit.label, dataset.name, left.rows if left else None, **scored_by)
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
         for logger in loggers:
             stack.callback(logger.close)
@@ -238,7 +240,8 @@ def train_unit(unit: Unit, dataset: Dataset, transitions: Rows, place: int = 0) 
         learner.attach(transitions)
         if torch.cuda.is_available() and learner.device.type == "cuda":
             config["device_name"] = torch.cuda.get_device_name(learner.device)
-        session = _OfflineSession(unit, config, learner, table, diverged, evaluator, loggers)
+        diverged, pending = (left.diverged, left.pending) if left else ({}, None)
+        session = _OfflineSession(unit, config, learner, table, diverged, evaluations, loggers, pending)
         session.dataset = dataset
         session.train(place)
 
@@ -263,5 +266,5 @@ class _OfflineSession(Session):
             return None
         return np.asarray(self.dataset.normalized_score(returns))
 
-    def checkpoint(self, diverged: dict[str, int]) -> None:
-        self.learner.save(self.unit.folder / "checkpoint.safetensors", diverged=diverged, env=self.dataset.env_id)
+    def checkpoint(self, **header: Any) -> None:
+        self.learner.save(self.unit.folder / "checkpoint.safetensors", env=self.dataset.env_id, **header)

@@ -13,17 +13,17 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from envs.datasets.references import Reference, reference_scores
-from experiments import pool, results
+from experiments import eval_workers, pool, results
 from experiments.agents import SECOND_OPINIONS, config_of
 from experiments.options import Train, overrides
 from experiments.presets import preset
 from experiments.run_folder import alone, describe_online
-from experiments.session import Session, inherit, kernels, left_there
+from experiments.session import Point, Session, inherit, kernels, left_there
 from experiments.train import Unit, check, check_folder, unit_folder
 from orbs import checked_fields, reject
 
@@ -97,11 +97,12 @@ def scores_of(reference: Reference | None, returns: np.ndarray) -> np.ndarray | 
 
 @dataclasses.dataclass
 class Start:
-    """What a session starts from: the learner, and of a resume the rows that it keeps and the runs that diverged."""
+    """What a session starts from: the learner; of a resume what it keeps, as `experiments.session.Left` has it."""
 
     learner: Any
     rows: DataFrame | None = None
     diverged: dict[int, int] = dataclasses.field(default_factory=dict)
+    pending: Point | None = None
 
 
 def train_unit(unit: Unit, place: int = 0) -> None:
@@ -110,6 +111,7 @@ def train_unit(unit: Unit, place: int = 0) -> None:
 
     from experiments.cpu import cpu_settings
     from experiments.evaluate import Evaluator
+    from experiments.evaluations import Evaluations
     from experiments.loggers import make_loggers
     from experiments.training_envs import TrainingEnvs
 
@@ -132,7 +134,11 @@ def train_unit(unit: Unit, place: int = 0) -> None:
         evaluator = Evaluator(options.env, unit.run_ids, options.eval_episodes, options.seed)
         stack.callback(evaluator.close)
         evaluator.check(start.learner)
-        config["simulator"] = evaluator.simulator
+        valued = callable(getattr(start.learner, "value", None))
+        workers = eval_workers.wanted(options)
+        evaluations = Evaluations(evaluator, matmul, valued, kind.portable, workers)
+        stack.callback(evaluations.close)
+        config |= {"simulator": evaluator.simulator, "eval_workers": evaluations.count}
         scored_by = {"env": options.env, "simulator": evaluator.simulator}
         table = results.Table(options.experiment, unit.label, options.env, start.rows, **scored_by)
         loggers = make_loggers(unit.folder, config, options.tensorboard, options.wandb)
@@ -142,7 +148,7 @@ def train_unit(unit: Unit, place: int = 0) -> None:
         device = torch.device(options.device)
         if torch.cuda.is_available() and device.type == "cuda":
             config["device_name"] = torch.cuda.get_device_name(device)
-        session = kind(unit, config, start.learner, table, start.diverged, evaluator, loggers)
+        session = kind(unit, config, start.learner, table, start.diverged, evaluations, loggers, start.pending)
         session.envs, session.reference = envs, reference
         session.train(place)
 
@@ -160,6 +166,7 @@ class OnlineSession(Session):
 
     noun = "step"
     rate = "time/steps_per_second"
+    portable: ClassVar[bool] = True  # whether the learner can be copied, and act elsewhere
     envs: TrainingEnvs
     reference: Reference | None
 
@@ -217,7 +224,7 @@ class _AgentSession(OnlineSession):
                 stacklevel=2,
             )
         print(f"{unit.folder}: resuming at step {done}.")
-        return Start(agent, left.rows, left.diverged)
+        return Start(agent, left.rows, left.diverged, left.pending)
 
     @property
     def position(self) -> int:
@@ -244,22 +251,13 @@ class _AgentSession(OnlineSession):
         middle = self.learner.action_centre.cpu().numpy()
         return np.where(lost[:, None], middle, action).astype(action.dtype)
 
-    def watched(self, skip: list[int]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        assert self.evaluator is not None
-        valued = callable(getattr(self.learner, "value", None))
-        played = self.evaluator.evaluate(self.learner, self.position, skip=skip, keep_steps=valued)
-        measured = {f"eval/{name}": value for name, value in self.learner.measures().items()}
-        if played.steps is None or played.last_obs is None or not any(played.steps):
-            return played.returns, played.lengths, measured
-        from experiments.value_error import value_error
+    def measured(self) -> dict[str, np.ndarray]:
+        return {f"eval/{name}": value for name, value in self.learner.measures().items()}
 
-        measured["eval/value_error"] = value_error(self.learner, played.steps, played.last_obs)
-        return played.returns, played.lengths, measured
-
-    def checkpoint(self, diverged: dict[str, int]) -> None:
+    def checkpoint(self, **header: Any) -> None:
         self.learner.save(
             self.unit.folder / "checkpoint.safetensors",
-            diverged=diverged,
             env=self.unit.options.env,
             episodes=self.envs.state(),
+            **header,
         )

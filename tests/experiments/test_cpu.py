@@ -1,5 +1,6 @@
 """Process settings: restored on exit, never changed by an import, float32 accuracy kept."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -202,3 +203,13 @@ def test_a_run_says_bfloat16_and_a_resume_keeps_it(tmp_path, capsys):
 def test_bfloat16_is_for_the_cpu(tmp_path):
     with pytest.raises(ValueError, match=r"--matmul: expected bfloat16 on a CPU, got --device cuda"):
         train(options(tmp_path, algos=("bc",), matmul="bfloat16", device="cuda"))
+
+
+def test_what_was_there_is_no_garbage_to_look_through_until_the_outermost_settings_end():
+    assert gc.get_freeze_count() == 0
+    with cpu_settings():
+        assert gc.get_freeze_count() > 10_000
+        with cpu_settings():
+            pass
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0

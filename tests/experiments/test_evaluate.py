@@ -6,6 +6,7 @@ import pytest
 
 from experiments.evaluate import Evaluator, episode_seed, record_video
 from offline_rl import BC, algorithm
+from tests.experiments import interacting
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,50 @@ def test_simulator_is_named_with_its_version():
         evaluator = Evaluator(env_id, [0], episodes=1, seed=0)
         assert evaluator.simulator == f"{package} {metadata.version(package)}"
         evaluator.close()
+
+
+def test_equals_a_plain_loop_bit_for_bit():
+    """Gymnasium's own environments as they come, stepped one by one with the actions of all slots at once."""
+    learner = algorithm("bc")(11, 3, runs=2, hidden=(8,))
+    evaluator = Evaluator("Hopper-v4", learner.run_ids, episodes=2, seed=3)
+    played = evaluator.evaluate(learner, step=7)
+    evaluator.close()
+    envs = [gym.make("Hopper-v4") for _ in range(4)]
+    obs = np.zeros((4, 11), np.float32)
+    for slot, env in enumerate(envs):
+        obs[slot] = env.reset(seed=episode_seed(3, slot // 2, 7, slot % 2))[0]
+    totals, lengths, active = [0.0] * 4, [0] * 4, [0, 1, 2, 3]
+    while active:
+        action = np.clip(learner.act(obs.reshape(2, 2, 11)).reshape(4, 3), -1, 1)
+        for slot in list(active):
+            obs[slot], reward, terminated, truncated, _ = envs[slot].step(action[slot])
+            totals[slot], lengths[slot] = totals[slot] + reward, lengths[slot] + 1
+            if terminated or truncated:
+                active.remove(slot)
+    assert played.returns.reshape(-1).tolist() == totals
+    assert played.lengths.reshape(-1).tolist() == lengths
+
+
+def test_time_limit_is_the_environments():
+    """FarLimit never ends by itself: after 5 steps the limit ends it, every time."""
+    learner = algorithm("bc")(2, 1, hidden=(4,))
+    interacting.register()
+    evaluator = Evaluator("orbs-test/FarLimit-v0", [0], episodes=2, seed=0)
+    for step in (0, 1):
+        assert evaluator.evaluate(learner, step).lengths.tolist() == [[5, 5]]
+    evaluator.close()
+
+
+@pytest.mark.parametrize("name", ["td3bc", "sac"])
+def test_every_slot_is_the_same_whichever_are_played_with_it(name):
+    learner = algorithm(name)(11, 3, runs=2, hidden=(8, 8))
+    whole = Evaluator("Hopper-v4", learner.run_ids, 3, 0)
+    expected = whole.evaluate(learner, 4)
+    for slots in ([0, 2, 4], [5], [1, 3]):
+        part = Evaluator("Hopper-v4", learner.run_ids, 3, 0, slots)
+        found = part.evaluate(learner, 4)
+        np.testing.assert_array_equal(found.returns.reshape(-1)[slots], expected.returns.reshape(-1)[slots])
+        np.testing.assert_array_equal(found.lengths.reshape(-1)[slots], expected.lengths.reshape(-1)[slots])
+        assert np.isnan(found.returns).sum() == 6 - len(slots)
+        part.close()
+    whole.close()
