@@ -85,7 +85,7 @@ class Learner(ABC):
         self.steps = 0
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self.record_with(CudaGraphs() if self.device.type == "cuda" else None)
+        self.record_with(CudaGraphs(self.device) if self.device.type == "cuda" else None)
         self._build()
 
     @property
@@ -137,7 +137,8 @@ class Learner(ABC):
     def record_with(self, recorder: Recorder | None) -> None:
         """Record blocks of updates and replay them: by default on CUDA, as graphs. None: run every update's Python.
 
-        Replays change no result beyond rounding, and time alone.
+        Replays change no result beyond rounding, and time alone. They are made anew for another `config` and other
+        data; what else is set by hand (an optimiser's rate, a critic's mode) is seen after the next call of this.
         """
         self._recordings = None if recorder is None else Recordings(recorder, self.device)
 

@@ -7,7 +7,6 @@ still open then is counted in `open`. Who reads a number above 0 there asks agai
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,8 +91,9 @@ class DeviceSearch:
         for part in torch.split(left, max(1, SCORES // len(self._norms))) if len(left) else ():
             rows, proved = self._by_scan(query[part])
             found[part] = rows
-            for one in part[~proved].tolist():
-                found[one] = self._by_brute_force(query[one])
+            open_ = part[~proved]
+            if len(open_):
+                found[open_] = self._by_brute_force(query[open_])
         return found
 
     def _by_list(self, index: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,8 +130,12 @@ class DeviceSearch:
         rows = (cell[:, : self._cells, None] * CELL + inside).flatten(1)
         beyond = rows >= len(self.keys)
         rows = rows.clamp(max=len(self.keys) - 1)
-        square = (self.keys[rows].double() - query.unsqueeze(1)).square().sum(-1).masked_fill(beyond, torch.inf)
-        near, distance = _nearest(rows, square, self.k)
+        square = torch.empty(rows.shape, dtype=torch.float64, device=query.device)
+        size = max(1, SCORES // (rows.shape[1] * dim))
+        for first in range(0, count, size):
+            some = slice(first, first + size)
+            square[some] = (self.keys[rows[some]].double() - query[some].unsqueeze(1)).square().sum(-1)
+        near, distance = _nearest(rows, square.masked_fill(beyond, torch.inf), self.k)
         if value.shape[1] == self._cells:  # every row was looked at
             return near, torch.ones(count, dtype=torch.bool, device=query.device)
         # A missing row no further than the k-th has norm at most |q| + its distance: see block_neighbours.
@@ -140,11 +144,17 @@ class DeviceSearch:
         return near, kth + slack < (value[:, -1] + norm).double()
 
     def _by_brute_force(self, query: Tensor) -> Tensor:
-        """(k,) rows nearest to one query (D,), every distance in float64."""
-        square = np.concatenate(
-            [(part.double() - query).square().sum(1).cpu().numpy() for part in torch.split(self.keys, SCORES >> 6)]
-        )
-        return torch.from_numpy(np.lexsort((np.arange(len(square)), square))[: self.k].copy()).to(query.device)
+        """(C, k) rows nearest to the queries (C, D), every distance in float64."""
+        count, dim = query.shape
+        rows = torch.zeros(count, 0, dtype=torch.int64, device=query.device)
+        square = torch.zeros(count, 0, dtype=torch.float64, device=query.device)
+        step = max(1, SCORES // (count * dim))
+        for start in range(0, len(self.keys), step):
+            some = self.keys[start : start + step].double()
+            here = (some - query.unsqueeze(1)).square().sum(-1)
+            numbers = torch.arange(start, start + len(some), device=query.device).expand(count, -1)
+            rows, square = _nearest(torch.cat((rows, numbers), 1), torch.cat((square, here), 1), self.k)
+        return rows
 
 
 def _nearest(rows: Tensor, square: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -84,9 +84,13 @@ class OfflineLearner(Learner):
         self._data = self._packed(data)
         self.data_name, self.data_checksum = data.name, checksum
         self._attached(self._data[:, : self.obs_dim], self._data[:, self.obs_dim : self.obs_dim + self.action_dim])
+        if self._recordings is not None:  # they read the data of before
+            self.record_with(self._recordings.recorder)
 
     def update(self, n: int) -> None:
         """`n` updates of every run; update(a) then update(b) equals update(a + b) bit for bit.
+
+        On a GPU give it many at a time: what is less than a recorded block of 64 is done one by one.
 
         Raises:
             ValueError: n below 1, or no data attached.
@@ -102,8 +106,7 @@ class OfflineLearner(Learner):
         """Make some of the next `most` updates; how many they were."""
         if self._recordings is None:
             return self._block(min(BLOCK, most))
-        period = getattr(self.config, "policy_period", 1)
-        length = max(RECORDED // period, 1) * period
+        period, length = self._recorded_length()
         lead = -self.steps % period
         if lead or most < length:  # a recorded block begins with a period
             return self._block(min(lead or most, most, BLOCK))
@@ -119,10 +122,14 @@ class OfflineLearner(Learner):
             self._step(batch, {key: value[:, step] for key, value in noise.items()})
         return count
 
+    def _recorded_length(self) -> tuple[int, int]:
+        """The actor's period, and how many updates a recorded block has: whole periods."""
+        period = getattr(self.config, "policy_period", 1)
+        return period, max(RECORDED // period, 1) * period
+
     def _recorded_for(self) -> tuple[Hashable, ...]:
-        """Whatever a recorded block depends on beside the contents of tensors."""
-        assert self._data is not None
-        return self.config, self._data.data_ptr(), tuple(self._data.shape)
+        """Whatever a recorded block depends on beside the data attached last and the contents of tensors."""
+        return (self.config,)
 
     def fit(self, dataset: Any, steps: int, progress: bool | None = None) -> Self:
         """Attach and update `steps` times with a progress bar (None: only where stderr is a terminal)."""
@@ -132,8 +139,9 @@ class OfflineLearner(Learner):
 
         hide = not sys.stderr.isatty() if progress is None else not progress
         with tqdm(total=steps, desc=self.name, unit="update", disable=hide) as bar:
-            for start in range(0, steps, BLOCK):
-                block = min(BLOCK, steps - start)
+            size = max(BLOCK, self._recorded_length()[1])
+            for start in range(0, steps, size):
+                block = min(size, steps - start)
                 self.update(block)
                 bar.update(block)
         return self

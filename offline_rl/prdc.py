@@ -57,7 +57,7 @@ class PRDC(TD3BC):
             table = None
         self._obs, self._action = obs, action
         self._search = NearestRow(obs, action, config.beta, config.k, table=table, method=self.search_method)
-        self._low_needs = 0
+        self._low_needs = self._redone = 0
 
     def _advance(self, most: int) -> int:
         """As `OfflineLearner._advance`; on a GPU once more where a search did not prove all its answers."""
@@ -74,6 +74,10 @@ class PRDC(TD3BC):
         finally:
             search.waits = True
         left, needed = torch.stack((search.open, search.needed)).tolist()  # the one look at the device
+        self._redone = self._redone + 1 if left else 0
+        if self._redone == PATIENCE:
+            message = "prdc: blocks are searched twice, exactly but slowly: too many rows are as near as the nearest"
+            warnings.warn(message, stacklevel=3)
         if left:
             with torch.no_grad():
                 for name, tensor in self._tensors().items():
@@ -96,7 +100,7 @@ class PRDC(TD3BC):
 
     def _recorded_for(self) -> tuple[Hashable, ...]:
         search = self._search.device_search
-        return *super()._recorded_for(), search and (id(search), search.capacity)
+        return *super()._recorded_for(), search and search.capacity
 
     def _shape_reward(self, reward: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.legacy_scale_next_state:

@@ -22,6 +22,7 @@ from offline_rl.critics.interface import Batch, Critic, Evaluation
 from offline_rl.online.config import OnlineConfig
 from offline_rl.online.replay import Replay, distinct_rows, few, first_distinct, words_wanted
 from offline_rl.online.spaces import box_of
+from offline_rl.recording import Recordings
 from orbs import reject, save_tensors
 
 __all__ = ["INTERACTION_BLOCK", "OnlineAgent"]
@@ -179,7 +180,7 @@ class OnlineAgent(Learner):
             if self._recordings is None or (self.distinct and few(size, self.config.batch_size)):
                 self._update_once(words, noise, size)
             else:
-                self._update_replayed(words, noise, size)
+                self._update_replayed(self._recordings, words, noise, size)
 
     def _update_once(self, words: Tensor, noise: dict[str, Tensor], size: int | Tensor) -> None:
         """Update number `steps` + 1, from the first `size` rows of the replay."""
@@ -192,9 +193,10 @@ class OnlineAgent(Learner):
             index = first_distinct(words, size, self.config.batch_size)
         self._step(self._batch(index), noise)
 
-    def _update_replayed(self, words: Tensor, noise: dict[str, Tensor], size: int) -> None:
+    def _update_replayed(self, kept: Recordings, words: Tensor, noise: dict[str, Tensor], size: int) -> None:
         """The same by a recording, which reads words, noise and size from memory of its own."""
-        if self._inputs is None:
+        if self._inputs is None or self._inputs[0].shape != words.shape:
+            self.record_with(kept.recorder)  # the recordings read the inputs of before
             fresh = {name: torch.empty_like(value) for name, value in noise.items()}
             self._inputs = torch.empty_like(words), fresh, torch.zeros((), dtype=torch.int64, device=self.device)
         mine, fresh, rows = self._inputs
@@ -203,8 +205,7 @@ class OnlineAgent(Learner):
             fresh[name].copy_(value)
         rows.fill_(size)
         phase = self.steps % getattr(self.config, "policy_period", 1)
-        key = (phase, self.config, self.replay.rows.data_ptr())
-        self._replayed(key, 1, lambda: self._update_once(mine, fresh, rows))
+        self._replayed((phase, self.config), 1, lambda: self._update_once(mine, fresh, rows))
 
     def _draws(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Words (R, K) for the batch and the noise, each (R, ...), of update number `steps` + 1."""

@@ -25,7 +25,9 @@ FORBIDDEN = {
     "aten::equal",
     "aten::is_nonzero",
     "aten::repeat_interleave.Tensor",
-    "aten::_to_cpu",
+    "aten::unique_consecutive",
+    "aten::bincount",
+    "aten::lift_fresh",  # a tensor of numbers that Python holds: copied from the host
 }
 
 
@@ -65,7 +67,10 @@ class _Writing(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
         name = function.name()
-        if name in FORBIDDEN or (name == "aten::index.Tensor" and any(_is_mask(x) for x in args[1])):
+        masked = name.startswith(("aten::index.", "aten::index_put", "aten::_index_put")) and any(
+            map(_is_mask, args[1])
+        )
+        if name in FORBIDDEN or masked:
             raise RuntimeError(f"{name} would wait for the host while a block is recorded")
         given = [x for x in tree_leaves((args, named)) if isinstance(x, Tensor)]
         if function._schema.is_mutable:

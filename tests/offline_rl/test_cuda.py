@@ -70,6 +70,44 @@ def test_a_block_never_waits_for_the_host(case):
     assert all(np.isfinite(value).all() for value in learner.metrics().values())
 
 
+def test_a_block_with_too_little_room_is_done_again_exactly(monkeypatch):
+    case = next(case for case in CASES if case.name == "prdc")
+    monkeypatch.setattr(case.kind, "_make_room", lambda self, search, needed: setattr(search, "capacity", 1))
+    states = []
+    for device in ("cpu", "cuda"):
+        learner = case.build(runs=2, device=device, dtype=torch.float64, neighbours=4)
+        learner.update(4 * learner_module.RECORDED)
+        states.append({name: tensor.cpu() for name, tensor in learner.state_dict().items()})
+    assert learner._recordings.made == 1
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_recorded_is_said_and_done_plainly():
+    case = next(case for case in CASES if case.name == "td3bc")
+    learner = case.build(runs=2, device="cuda")
+    before = torch.cuda.current_stream()
+    step = learner._step
+    learner._step = lambda batch, noise: (step(batch, noise), batch.reward.sum().item())
+    with pytest.warns(UserWarning, match="one by one from here on"):
+        learner.update(3 * learner_module.RECORDED)
+    assert torch.cuda.current_stream() == before
+    assert learner.finite().all()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_graphs_on_another_device_than_the_current_one():
+    case = next(case for case in CASES if case.name == "td3bc")
+    states = []
+    for device in ("cuda:0", "cuda:1"):
+        learner = case.build(runs=2, device=device, dtype=torch.float64)
+        learner.update(4 * learner_module.RECORDED)
+        assert learner._recordings.made == 1
+        states.append({name: tensor.cpu() for name, tensor in learner.state_dict().items()})
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("case", AGENTS, ids=lambda case: case.name)
 def test_recorded_agents_agree_with_plain_ones(case):
     small = {"hidden": (16, 16), "batch_size": 16, "capacity": 200, "dtype": torch.float64, "runs": 2}

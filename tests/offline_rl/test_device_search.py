@@ -106,3 +106,31 @@ def test_a_shared_state_never_certifies_by_its_first_row_alone() -> None:
     assert rows.tolist() == [[7], [30]]
     assert certified.tolist() == [False, True]
     assert left == 0
+
+
+def test_rounding_of_the_scan_never_passes_for_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters of eight rows whose distances from a query differ by less than float32 can tell: right, or open."""
+    monkeypatch.setattr(device_search, "CELL", 1)  # four rows are looked into
+    rng = np.random.default_rng(8)
+    centre = rng.normal(size=(100, 3)) * 100.0
+    states = np.ones((800, 1))
+    actions = np.repeat(centre, 8, 0) + 1e-4 * rng.normal(size=(800, 3))
+    index, action = np.arange(100), centre + 1e-4 * rng.normal(size=(100, 3))
+    expected = brute(keys_of(states, actions, BETA), index, action)[:, 0]
+    search = waitless(states, actions, None, table_k=None)
+    found = [asked(search, index[[i]], action[[i]]) for i in range(100)]
+    rows, left = np.array([one[0][0, 0] for one in found]), np.array([one[2] for one in found], bool)
+    assert (rows != expected).sum() > 20  # rounding does mislead the scan
+    assert left[rows != expected].all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_many_rows_as_near_as_the_nearest_are_searched_together(k: int) -> None:
+    states, actions = np.zeros((ROWS, 2), np.float32), np.full((ROWS, 1), 0.25, np.float32)
+    actions[[40, 900]] = 0.5
+    search = waitless(states, actions, None, k, table_k=None)
+    assert search.device_search is not None
+    search.device_search.waits = True
+    index, action = np.arange(300), np.tile(np.float32([[0.25], [0.5], [-1.0]]), (100, 1))
+    rows, *_ = asked(search, index, action)
+    np.testing.assert_array_equal(rows, brute(keys_of(states, actions, BETA), index, action, k))

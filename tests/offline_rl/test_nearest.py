@@ -171,18 +171,21 @@ def test_table_radius_bounds_every_missing_state(kind: str, k: int) -> None:
     assert np.mean(tight) > {"cluster": -1.0, "correlated": 0.9}.get(kind, 0.999)
 
 
-def test_true_minimiser_just_outside_the_list() -> None:
+@pytest.mark.parametrize("method", ["list", "device"])
+def test_true_minimiser_just_outside_the_list(method: str) -> None:
     """Rows 0..7 hide row 8, whose action is the policy's: found, and not by the certificate."""
     states = np.array([[0.01 * i] for i in range(9)] + [[1.0 + i] for i in range(40)], np.float32)
     actions = np.array([[1.0]] * 8 + [[0.0]] + [[1.0]] * 40, np.float32)
     index, action = np.array([0]), np.array([[0.0]], np.float32)
     for k, expected in ((8, False), (9, True)):
-        rows, certified = ask(searcher(states, actions, 2.0, table=NeighbourTable.build(states, k)), index, action)
+        search = searcher(states, actions, 2.0, table=NeighbourTable.build(states, k), method=method)
+        rows, certified = ask(search, index, action)
         assert rows[0, 0] == 8
         assert certified[0] == expected
 
 
-def test_certificate_survives_the_rounding_of_the_keys() -> None:
+@pytest.mark.parametrize("method", ["list", "device"])
+def test_certificate_survives_the_rounding_of_the_keys(method: str) -> None:
     """Two states a few ulps apart: float32 products bring their keys nearer than beta times the states' distance."""
     misled = 0
     for trial in range(300):
@@ -193,7 +196,8 @@ def test_certificate_survives_the_rounding_of_the_keys() -> None:
         actions = np.array([[(gap + rounded) / 2], [0.0]], np.float32)  # row 0's distance to action 0
         misled += rounded < 0.99 * gap
         index, action = np.array([0]), np.array([[0.0]], np.float32)
-        rows, _ = ask(searcher(states, actions, beta, table=NeighbourTable.build(states, 1)), index, action)
+        search = searcher(states, actions, beta, table=NeighbourTable.build(states, 1), method=method)
+        rows, _ = ask(search, index, action)
         np.testing.assert_array_equal(rows, brute(keys_of(states, actions, beta), index, action))
     assert misled > 20
 

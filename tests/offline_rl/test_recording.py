@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from offline_rl import dropout_stack
+from offline_rl import dropout_stack, prdc, recording
 from offline_rl import learner as learner_module
+from offline_rl.iql import cosine_rate
+from offline_rl.recording import Recordings
 from orbs import Philox
-from tests.offline_rl.contract import CASES, Case
+from tests.offline_rl.contract import CASES, DATA, Case
 from tests.offline_rl.reference import make_data
 from tests.offline_rl.tape import Tape
 
@@ -41,8 +43,6 @@ def plain(case: Case, **arguments: Any) -> Any:
         kind = type("DevicePRDC", (kind,), {"search_method": "device"})
     data = arguments.pop("data", None)
     small = {"hidden": (16, 16), "batch_size": 16, **case.hyperparameters, "dtype": torch.float64, "runs": 2}
-    from tests.offline_rl.contract import DATA
-
     learner = kind.for_dataset(data or DATA, **{**small, **arguments})
     learner._skip_rows = False
     return learner
@@ -105,13 +105,25 @@ def test_a_recording_is_made_once_and_again_for_other_hyperparameters_data_or_sh
     alone.config = dataclasses.replace(alone.config, discount=0.5)
     alone.update(3 * BLOCK)
     assert_close(alone, learner)
-    more = make_data(rows=90, low=[-0.3, 1.0], high=[0.7, 4.0])
-    for one in (learner, alone):
-        with pytest.warns(UserWarning, match="other data"):
-            one.attach(more)
-        one.update(3 * BLOCK)
-    assert learner._recordings.made == 3
-    assert_close(alone, learner)
+    fewer = make_data(rows=90, low=[-0.3, 1.0], high=[0.7, 4.0])
+    more = make_data(seed=1, low=[-0.3, 1.0], high=[0.7, 4.0])
+    for data in (fewer, more, DATA):
+        for one in (learner, alone):
+            with pytest.warns(UserWarning, match="other data"):
+                one.attach(data)
+            one.update(3 * BLOCK)
+        assert learner._recordings.made == 1  # those that read the data of before are gone
+        assert_close(alone, learner)
+
+
+def test_few_recordings_are_kept_and_those_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "KEPT", 2)
+    kept = Recordings(Tape(), torch.device("cpu"))
+    for key in "aabbaaccaa":
+        if kept.tried(key) and kept.get(key) is None:
+            kept.make(key, lambda: None, dict)
+    assert kept.made == 3
+    assert list(kept._kept) == ["c", "a"]
 
 
 def test_blocks_begin_with_a_period_of_the_actor() -> None:
@@ -193,6 +205,39 @@ def test_a_block_with_too_little_room_is_done_again_exactly(name: str, monkeypat
     for key, value in learner.metrics().items():
         if key != "certified_rate":  # the other has no table
             np.testing.assert_allclose(value, metrics[key], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["prdc", "prdc-paper"])
+def test_one_block_too_many_is_done_again_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = next(case for case in CASES if case.name == name)
+    learner, again = recorded(case, neighbours=4), []
+    monkeypatch.setattr(prdc, "LEAST_ROOM", 1)
+    learner.update(BLOCK)
+    learner._search.device_search.capacity = 1
+    block = learner._block
+    learner._block = lambda count: (again.append(learner._search.device_search.waits), block(count))[1]
+    for _ in range(5):
+        learner.update(BLOCK)
+    assert again[:2] == [False, True]
+    assert not any(again[2:])
+    assert learner._search.device_search.capacity > 1
+
+
+def test_blocks_done_again_and_again_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prdc, "PATIENCE", 2)
+    case = next(case for case in CASES if case.name == "prdc")
+    learner = recorded(case, neighbours=4)
+    monkeypatch.setattr(type(learner), "_make_room", lambda self, search, needed: setattr(search, "capacity", 1))
+    learner.update(2 * BLOCK)
+    with pytest.warns(UserWarning, match="searched twice") as said:
+        learner.update(4 * BLOCK)
+    assert len(said) == 1
+
+
+def test_a_cosine_step_size_stays_at_its_end() -> None:
+    for done in (0, 7, 50, 51, 80, 400):
+        rate = cosine_rate(3e-4, torch.tensor(done), 50)
+        assert float(rate) == pytest.approx(cosine_rate(3e-4, done, 50), rel=1e-6, abs=1e-12)
 
 
 def test_room_follows_the_need() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,27 @@ def test_replays_equal_plain_updates(case: Case) -> None:
     metrics = plain.metrics()
     for name, value in recorded.metrics().items():
         np.testing.assert_allclose(value, metrics[name], rtol=1e-6, atol=1e-9)
+
+
+def test_another_configuration_is_recorded_anew() -> None:
+    case = next(case for case in CASES if case.name == "td3")
+    plain, recorded = (case.filled(130, **TINY) for _ in range(2))
+    recorded.record_with(Tape())
+    for change in ({}, {"discount": 0.3}, {"batch_size": 24}):
+        for agent in (plain, recorded):
+            agent.config = dataclasses.replace(agent.config, **change)
+            play(agent, 40)  # longer than a block of drawn numbers
+        for name, tensor in plain.state_dict().items():
+            torch.testing.assert_close(recorded.state_dict()[name], tensor, rtol=0, atol=1e-8)
+    assert recorded._recordings.made == 2  # the inputs of another batch size are others, and so is everything
+
+
+def test_long_periods_are_recorded_too() -> None:
+    case = next(case for case in CASES if case.name == "td3")
+    agent = case.filled(130, **TINY, policy_period=12)
+    agent.record_with(Tape())
+    play(agent, 36)
+    assert agent._recordings.made == 12
 
 
 def test_a_small_replay_is_cut_from_a_permutation_without_a_recording() -> None:
