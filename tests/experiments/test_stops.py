@@ -48,6 +48,7 @@ def killed_then_resumed(tmp_path, kills, steps, seed):
     return tmp_path / "a" / "pendulum-medium-replay-v0" / "prdc", folder, seen
 
 
+@pytest.mark.proof
 def test_kill_and_resume_gives_the_same_bits(tmp_path):
     straight, resumed, _ = killed_then_resumed(tmp_path, kills=1, steps=400, seed=0)
     assert_same(straight, resumed)

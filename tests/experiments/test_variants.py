@@ -89,7 +89,7 @@ def test_the_algorithm_itself_is_the_same_whichever_variants_stand_beside_it(tmp
     assert_same(folder(tmp_path, "td3bc"), folder(tmp_path, "td3bc", "plain"))
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_a_variant_goes_on_where_it_was(tmp_path, jobs, capfd):
     run(tmp_path, OFFLINE, out="straight", algos=NAMES[:2])
     assert run(tmp_path, OFFLINE, algos=NAMES[:2], every=20, jobs=jobs) == 0

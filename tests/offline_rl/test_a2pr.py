@@ -348,6 +348,7 @@ def decoded(learner, draws=200):
         return learner._decode(obs, z, learner.decoder)[..., 0].numpy()
 
 
+@pytest.mark.proof
 def test_the_vae_learns_the_good_mode_and_the_actor_goes_there():
     """20 % of the actions, +0.5, have reward 1. Without the indicator the VAE decodes the bad mode too; TD3+BC with
     the same alpha stays between the modes, and so does the actor where the target is always the data's action."""

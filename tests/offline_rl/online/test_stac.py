@@ -63,6 +63,7 @@ def bandit(beta, runs, updates, **values):
     return agent
 
 
+@pytest.mark.proof
 def test_t7_the_actor_avoids_risk_in_proportion_to_beta():
     """A short version with small networks: what pays most without pessimism is what frightens with it."""
     values = {"hidden": (32, 32), "learning_rate": 3e-3}
