@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments import pool
 from orbs import reject
 
 if TYPE_CHECKING:
@@ -71,24 +72,12 @@ def copy_of(learner: Any) -> Copy:
 
 def policy_of(copy: Copy, earlier: Any = None) -> Any:
     """The learner of a copy, on the CPU; it replaces an earlier one of the same training, where that is given."""
-    import torch
     from safetensors.torch import load
 
     from offline_rl import algorithm
 
-    meta, learner = copy.meta, earlier
-    if learner is None:
-        learner = algorithm(meta["algorithm"])(
-            meta["obs_dim"],
-            meta["action_dim"],
-            meta["action_low"],
-            meta["action_high"],
-            runs=meta["runs"],
-            seed=meta["seed"],
-            dtype=getattr(torch, meta["dtype"]),
-            **meta["config"],
-        )
-    learner.load_state_dict(load(copy.tensors), meta["steps"])
+    learner = earlier if earlier is not None else algorithm(copy.meta["algorithm"]).of_meta(copy.meta)
+    learner.load_state_dict(load(copy.tensors), copy.meta["steps"])
     return learner
 
 
@@ -208,7 +197,7 @@ class Workers:
 def _work(pipe: Connection, setup: Setup, slots: list[int]) -> None:
     """A worker's life: play what comes until the pipe ends; an error is answered as text, and is the last answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    pool.end_with_parent()
     from experiments.evaluate import Evaluator, play
 
     try:
@@ -223,17 +212,6 @@ def _work(pipe: Connection, setup: Setup, slots: list[int]) -> None:
     except Exception as error:
         with contextlib.suppress(OSError):
             pipe.send(f"{type(error).__name__}: {error}")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-__all__ = ["each", "stopped"]
+__all__ = ["each", "end_with_parent", "stopped"]
 
 Task = TypeVar("Task")
 
@@ -61,9 +61,14 @@ def each(
 
 
 def _start(stop: Any) -> None:
-    """End with the parent, even if that is killed: an orphan would write into the folder beside a resumed run."""
+    """What a process of the pool does first: an orphan would write into the folder beside a resumed run."""
     global _stop
     _stop = stop
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process with the one that started it, even if that is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -192,6 +192,16 @@ class Learner(ABC):
         save_tensors(path, self.state_dict(), {**self.meta(), **extra})
 
     @classmethod
+    def of_meta(cls, meta: dict[str, Any], device: str | torch.device = "cpu") -> Self:
+        """An untrained learner of the same arguments as the one that gave this `meta`."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in meta["config"].items()
+        }
+        dims, box = (meta["obs_dim"], meta["action_dim"]), (meta["action_low"], meta["action_high"])
+        runs, seed, dtype = meta["runs"], meta["seed"], getattr(torch, meta["dtype"])
+        return cls(*dims, *box, runs=runs, seed=seed, device=device, dtype=dtype, **values)
+
+    @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """A learner as it was saved; attach the data again to go on training.
 
@@ -202,17 +212,7 @@ class Learner(ABC):
         if meta.get("algorithm") != cls.name:
             reject("load", f"a checkpoint of {cls.name}", meta.get("algorithm"), "use offline_rl.load")
         try:
-            learner = cls(
-                meta["obs_dim"],
-                meta["action_dim"],
-                meta["action_low"],
-                meta["action_high"],
-                runs=meta["runs"],
-                seed=meta["seed"],
-                device=device,
-                dtype=getattr(torch, meta["dtype"]),
-                **{key: tuple(value) if isinstance(value, list) else value for key, value in meta["config"].items()},
-            )
+            learner = cls.of_meta(meta, device)
             learner._restore(tensors, meta)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
