@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(BIN)/orbs demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 proof: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 -q -m proof
