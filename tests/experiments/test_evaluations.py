@@ -134,17 +134,7 @@ def test_header_keeps_every_bit_of_the_rows():
 
 
 def test_diverged_runs_are_not_played_by_workers_either(tmp_path, last, monkeypatch):
-    import torch
-
-    step = TD3BC._step
-
-    def poisoned(self, batch, noise):
-        step(self, batch, noise)
-        if self.steps == 25:
-            with torch.no_grad():
-                self.actor[0][1] = float("nan")
-
-    monkeypatch.setattr(TD3BC, "_step", poisoned)
+    training.poison(monkeypatch, TD3BC, 25)
     folders = [train(options(tmp_path / str(count), eval_workers=count))[0] for count in (0, 1)]
     frames = [training.comparable(folder)[0] for folder in folders]
     assert frames[0].equals(frames[1])

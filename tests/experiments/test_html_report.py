@@ -385,9 +385,8 @@ def test_in_a_browser(training, tmp_path):
             call("/url", {"url": page.as_uri()})
             assert run("innerWidth") == width
             assert run("document.documentElement.scrollWidth") <= width
-            assert run(
-                "[...document.querySelectorAll('figure > svg')].every(s => s.getBoundingClientRect().width > 300)"
-            )
+            wide = "s => s.getBoundingClientRect().width > 300"
+            assert run(f"[...document.querySelectorAll('figure > svg')].every({wide})")
             assert call("/se/log", {"type": "browser"}) == []
         order = "[...document.querySelector('table tbody').rows].map(r => r.cells[0].textContent)"
         before = run(order)

@@ -6,13 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from envs.make import env_facts
 from experiments import results
 from experiments.options import overrides
 from experiments.train import train
-from tests.experiments.training import DATASET, assert_same, options
+from tests.experiments.training import DATASET, assert_same, options, poison
 
 
 def test_run_folder_holds_what_the_design_says(tmp_path):
@@ -124,15 +123,7 @@ def test_resume_with_rows_past_the_checkpoint_drops_them(tmp_path):
 def test_diverged_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     from offline_rl import TD3BC
 
-    step = TD3BC._step
-
-    def poisoned(self, batch, noise):
-        step(self, batch, noise)
-        if self.steps == 25:
-            with torch.no_grad():
-                self.actor[0][1] = float("nan")
-
-    monkeypatch.setattr(TD3BC, "_step", poisoned)
+    poison(monkeypatch, TD3BC, 25)
     (folder,) = train(options(tmp_path, runs=3))
     config = json.loads((folder / "config.json").read_text())
     assert config["diverged"] == {"1": 30}

@@ -9,7 +9,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
 from envs.make import env_facts, make_env
 from experiments import pool, results
@@ -21,7 +20,7 @@ from offline_rl import algorithm
 from offline_rl.online.config import ONLINE_CONFIGS
 from orbs import load_tensors
 from tests.experiments.interacting import Differing, options, register, small, values
-from tests.experiments.training import DATASET, ROOT, assert_same
+from tests.experiments.training import DATASET, ROOT, assert_same, poison
 
 
 @pytest.fixture(autouse=True)
@@ -171,16 +170,7 @@ def test_resume_of_a_complete_run_does_nothing_and_other_settings_are_refused(tm
 def test_diverged_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     """Its actions are no numbers, which neither the environments nor the other runs may meet."""
     (straight,) = train(options(tmp_path / "a"))
-    kind = algorithm("td3")
-    step = kind._step
-
-    def poisoned(self, batch, noise):
-        step(self, batch, noise)
-        if self.steps == 15:
-            with torch.no_grad():
-                self.actor[0][1] = float("nan")
-
-    monkeypatch.setattr(kind, "_step", poisoned)
+    poison(monkeypatch, algorithm("td3"), 15)
     (folder,) = train(options(tmp_path / "b"))
     config = json.loads((folder / "config.json").read_text())
     assert config["diverged"] == {"1": 24}  # at the first action after the 15th update

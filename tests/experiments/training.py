@@ -35,3 +35,16 @@ def assert_same(one, other):
     assert meta == meta2
     assert tensors.keys() == tensors2.keys()
     assert all(torch.equal(tensors[name], tensors2[name]) for name in tensors)
+
+
+def poison(monkeypatch, kind, update):
+    """From this update on the second run of every learner of the class `kind` is no number."""
+    step = kind._step
+
+    def poisoned(self, batch, noise):
+        step(self, batch, noise)
+        if self.steps == update:
+            with torch.no_grad():
+                self.actor[0][1] = float("nan")
+
+    monkeypatch.setattr(kind, "_step", poisoned)
